@@ -1,0 +1,1 @@
+"""The programs: `fleetctl` for people, `fleetd` for machines, and the sandbox."""

@@ -1,0 +1,1 @@
+"""`fleetctl`: one module a verb."""

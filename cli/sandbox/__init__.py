@@ -1,0 +1,1 @@
+"""`fleetctl sandbox`: real systemd machines on this host, for trying and for testing."""

@@ -1,0 +1,1 @@
+"""The engine: the elected leader that decides which machine runs which unit."""

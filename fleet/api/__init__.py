@@ -1,0 +1,1 @@
+"""The HTTP API `/fleet/v1`: its documents, its server and its client."""

@@ -1,0 +1,295 @@
+"""The cluster as the store holds it, decoded into plain values.
+
+Everything that plans or reports reads a `Cluster`: it is one revision of the store, so its parts
+agree with each other. A value that cannot be read is left out and named in `problems`; one bad key
+never hides the rest.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fleet.errors import InvalidUnit
+from fleet.keys import Keys
+from fleet.machine import Machine, MachineId, decode_machine, merge_metadata
+from fleet.names import UnitName
+from fleet.options import SECTION, Requirements, read_requirements
+from fleet.states import TargetState, UnitState, decode_state
+from fleet.store.port import Entry
+from fleet.unit import UnitOption
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitRecord:
+    """A unit as its users want it.
+
+    `hash` names the canonical text, `file` the author's own text in the store. `options` is its
+    `[X-Fleet]` section. `revision` is that of the last change, 0 before it is stored.
+    """
+
+    name: UnitName
+    hash: str
+    file: str
+    target: TargetState
+    options: tuple[tuple[str, str], ...] = ()
+    by: str = ""
+    at_s: float = 0.0
+    revision: int = 0
+    created: int = 0
+    requirements: Requirements = field(default_factory=Requirements)
+    problem: str = ""
+
+    @property
+    def is_global(self) -> bool:
+        return self.requirements.is_global
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """One row of the schedule: this machine has this unit, up to `target`, for this reason.
+
+    `leaving` means that the unit moves elsewhere: the machine leaves it just as it is until the
+    row goes, which is when the unit is up in its new place.
+    """
+
+    unit: UnitName
+    machine: MachineId
+    hash: str
+    file: str
+    target: TargetState
+    reason: str = ""
+    leaving: bool = False
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a unit runs nowhere: a reason per machine, or under "" one that holds for all."""
+
+    unit: UnitName
+    reasons: Mapping[str, str]
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leader:
+    """The machine whose engine decides; `created` is the fence of all its writes."""
+
+    machine: MachineId
+    created: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """One revision of the cluster."""
+
+    revision: int = 0
+    units: Mapping[UnitName, UnitRecord] = field(default_factory=dict)
+    machines: Mapping[MachineId, Machine] = field(default_factory=dict)
+    schedule: tuple[Assignment, ...] = ()
+    states: tuple[UnitState, ...] = ()
+    refusals: Mapping[UnitName, Refusal] = field(default_factory=dict)
+    files: Mapping[str, int] = field(default_factory=dict)
+    leader: Leader | None = None
+    problems: tuple[str, ...] = ()
+
+    def assignments_of(self, unit: UnitName) -> tuple[Assignment, ...]:
+        """The unit's rows that are to stay, by machine."""
+        return tuple(row for row in self.schedule if row.unit == unit and not row.leaving)
+
+    def states_of(self, unit: UnitName) -> tuple[UnitState, ...]:
+        return tuple(state for state in self.states if state.unit == unit)
+
+    def machine_of(self, unit: UnitName) -> MachineId | None:
+        """The machine a unit is scheduled on; None for a global unit and an unscheduled one."""
+        record = self.units.get(unit)
+        if record is None or record.is_global:
+            return None
+        return next((row.machine for row in self.assignments_of(unit)), None)
+
+    def current_state(self, unit: UnitName) -> TargetState:
+        """How far a unit has come on the machine it is scheduled on."""
+        machine = self.machine_of(unit)
+        for state in self.states:
+            if state.unit == unit and state.machine == machine:
+                return state.current
+        return TargetState.INACTIVE
+
+
+def decode_cluster(keys: Keys, entries: Iterable[Entry], revision: int) -> Cluster:
+    """The cluster in these entries, which are all of one revision."""
+    draft = _Draft()
+    readers: tuple[tuple[str, Callable[[_Draft, str, Entry], None]], ...] = (
+        (keys.units, _read_unit),
+        (keys.machines, _read_machine),
+        (keys.metadata, _read_metadatum),
+        (keys.schedule, _read_assignment),
+        (keys.states, _read_state),
+        (keys.refusals, _read_refusal),
+        (keys.files, _read_file),
+        (keys.engine, _read_leader),
+    )
+    for entry in entries:
+        for prefix, read in readers:
+            if entry.key.startswith(prefix):
+                try:
+                    read(draft, entry.key.removeprefix(prefix), entry)
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    draft.problems.append(f"{entry.key} holds a malformed value: {error!r}")
+                break
+    return draft.finish(revision)
+
+
+class _Draft:
+    """What has been read so far, before metadata is merged over machines."""
+
+    def __init__(self) -> None:
+        self.units: dict[UnitName, UnitRecord] = {}
+        self.machines: dict[MachineId, Machine] = {}
+        self.metadata: dict[MachineId, dict[str, str]] = {}
+        self.schedule: list[Assignment] = []
+        self.states: list[UnitState] = []
+        self.refusals: dict[UnitName, Refusal] = {}
+        self.files: dict[str, int] = {}
+        self.leader: Leader | None = None
+        self.problems: list[str] = []
+
+    def finish(self, revision: int) -> Cluster:
+        return Cluster(
+            revision=revision,
+            units=dict(sorted(self.units.items())),
+            machines={
+                key: replace(
+                    machine, metadata=merge_metadata(machine.metadata, self.metadata.get(key, {}))
+                )
+                for key, machine in sorted(self.machines.items())
+            },
+            schedule=tuple(sorted(self.schedule, key=lambda row: (row.unit, row.machine))),
+            states=tuple(sorted(self.states, key=lambda state: (state.unit, state.machine))),
+            refusals=self.refusals,
+            files=self.files,
+            leader=self.leader,
+            problems=tuple(self.problems),
+        )
+
+
+def encode_unit(record: UnitRecord) -> bytes:
+    return _encode(
+        hash=record.hash,
+        file=record.file,
+        target=record.target.value,
+        options=[list(pair) for pair in record.options],
+        by=record.by,
+        at=record.at_s,
+    )
+
+
+@functools.lru_cache(maxsize=16384)
+def decode_unit(name: UnitName, value: bytes) -> UnitRecord:
+    """The unit that was stored; raises ValueError, KeyError or TypeError if it is malformed."""
+    document = json.loads(value)
+    options = tuple((str(key), str(text)) for key, text in document.get("options", ()))
+    record = UnitRecord(
+        name=name,
+        hash=str(document["hash"]),
+        file=str(document["file"]),
+        target=TargetState(document["target"]),
+        options=options,
+        by=str(document.get("by", "")),
+        at_s=float(document.get("at", 0.0)),
+    )
+    try:
+        asked = read_requirements((UnitOption(SECTION, *pair) for pair in options), name)
+    except InvalidUnit as error:
+        return replace(record, problem=str(error))
+    return replace(record, requirements=asked)
+
+
+def encode_assignment(row: Assignment) -> bytes:
+    return _encode(
+        hash=row.hash,
+        file=row.file,
+        target=row.target.value,
+        reason=row.reason,
+        leaving=row.leaving,
+    )
+
+
+@functools.lru_cache(maxsize=16384)
+def decode_assignment(machine: MachineId, unit: UnitName, value: bytes) -> Assignment:
+    """The row that was stored; raises ValueError, KeyError or TypeError if it is malformed."""
+    document = json.loads(value)
+    return Assignment(
+        unit=unit,
+        machine=machine,
+        hash=str(document["hash"]),
+        file=str(document["file"]),
+        target=TargetState(document["target"]),
+        reason=str(document.get("reason", "")),
+        leaving=bool(document.get("leaving", False)),
+    )
+
+
+def encode_refusal(refusal: Refusal) -> bytes:
+    return _encode(reasons=dict(sorted(refusal.reasons.items())))
+
+
+def encode_leader(machine: MachineId) -> bytes:
+    return _encode(machine=machine)
+
+
+def _encode(**document: Any) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _read_unit(draft: _Draft, rest: str, entry: Entry) -> None:
+    name = UnitName(rest)
+    draft.units[name] = replace(
+        decode_unit(name, entry.value), revision=entry.modified, created=entry.created
+    )
+
+
+def _read_machine(draft: _Draft, rest: str, entry: Entry) -> None:
+    machine = decode_machine(json.loads(entry.value))
+    if machine.id != rest:
+        raise ValueError(f"it names machine {machine.id}")
+    draft.machines[machine.id] = machine
+
+
+def _read_metadatum(draft: _Draft, rest: str, entry: Entry) -> None:
+    machine, _, key = rest.partition("/")
+    draft.metadata.setdefault(MachineId(machine), {})[key] = entry.value.decode()
+
+
+def _read_assignment(draft: _Draft, rest: str, entry: Entry) -> None:
+    machine, _, unit = rest.partition("/")
+    row = decode_assignment(MachineId(machine), UnitName(unit), entry.value)
+    draft.schedule.append(replace(row, revision=entry.modified))
+
+
+@functools.lru_cache(maxsize=16384)
+def _decode_state(unit: UnitName, machine: MachineId, value: bytes) -> UnitState:
+    return decode_state(unit, machine, json.loads(value))
+
+
+def _read_state(draft: _Draft, rest: str, entry: Entry) -> None:
+    machine, _, unit = rest.partition("/")
+    draft.states.append(_decode_state(UnitName(unit), MachineId(machine), entry.value))
+
+
+def _read_refusal(draft: _Draft, rest: str, entry: Entry) -> None:
+    reasons = {str(k): str(v) for k, v in json.loads(entry.value)["reasons"].items()}
+    unit = UnitName(rest)
+    draft.refusals[unit] = Refusal(unit=unit, reasons=reasons, revision=entry.modified)
+
+
+def _read_file(draft: _Draft, rest: str, entry: Entry) -> None:
+    draft.files[rest] = entry.modified
+
+
+def _read_leader(draft: _Draft, rest: str, entry: Entry) -> None:
+    if not rest:
+        machine = MachineId(str(json.loads(entry.value)["machine"]))
+        draft.leader = Leader(machine=machine, created=entry.created)

@@ -1,0 +1,85 @@
+"""May this unit run on this machine, beside these units? The one answer engine and agent share."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from fleet.globs import glob_matches
+from fleet.machine import Machine
+from fleet.names import UnitName
+from fleet.options import Requirements
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer: `reason` says why not and is empty for yes; `displaces` must make room first."""
+
+    reason: str = ""
+    displaces: tuple[UnitName, ...] = ()
+
+    @property
+    def able(self) -> bool:
+        return not self.reason
+
+
+def able_to_run(
+    name: UnitName,
+    asked: Requirements,
+    machine: Machine,
+    neighbours: Mapping[UnitName, Requirements],
+) -> Verdict:
+    """Whether the machine suits the unit and the machine's other units bear it.
+
+    The unit itself among the neighbours is passed over. A unit named by `Replaces` does not stand
+    in the way but has to leave; two units that replace each other leave each other alone.
+    """
+    reason = _machine_refusal(asked, machine) or _peer_refusal(asked, neighbours)
+    if reason:
+        return Verdict(reason)
+    displaces: list[UnitName] = []
+    for other, other_asked in neighbours.items():
+        if other == name:
+            continue
+        reason = _conflict(name, asked, other, other_asked)
+        if reason:
+            return Verdict(reason)
+        gives_way = first_match(asked.replaces, other)
+        if gives_way and not first_match(other_asked.replaces, name):
+            displaces.append(other)
+        elif not gives_way and first_match(other_asked.replaces, name):
+            return Verdict(f"{other} is here and replaces it")
+    return Verdict(displaces=tuple(displaces))
+
+
+def first_match(patterns: Iterable[str], name: str) -> str | None:
+    """The first pattern that matches the name, or None."""
+    return next((pattern for pattern in patterns if glob_matches(pattern, name)), None)
+
+
+def _machine_refusal(asked: Requirements, machine: Machine) -> str:
+    if asked.machine_id is not None and not machine.answers_to(asked.machine_id):
+        return f"the unit asks for MachineID={asked.machine_id}"
+    for key, choices in sorted(asked.metadata.items()):
+        if machine.metadata.get(key) not in choices:
+            wanted = " or ".join(f"{key}={choice}" for choice in sorted(choices))
+            has = f"{key}={machine.metadata[key]}" if key in machine.metadata else f"no {key}"
+            return f"the unit asks for metadata {wanted}, the machine has {has}"
+    return ""
+
+
+def _peer_refusal(asked: Requirements, neighbours: Mapping[UnitName, Requirements]) -> str:
+    for peer in asked.machine_of:
+        if peer not in neighbours:
+            return f"MachineOf={peer}, which is not here"
+    return ""
+
+
+def _conflict(
+    name: UnitName, asked: Requirements, other: UnitName, other_asked: Requirements
+) -> str:
+    mine = first_match(asked.conflicts, other)
+    if mine:
+        return f"it conflicts with {other} here (Conflicts={mine})"
+    theirs = first_match(other_asked.conflicts, name)
+    if theirs:
+        return f"{other} here conflicts with it (Conflicts={theirs})"
+    return ""

@@ -1,0 +1,84 @@
+"""Where each thing lies in the store, below the cluster's key prefix."""
+
+from dataclasses import dataclass
+
+from fleet.errors import InvalidRequest
+from fleet.machine import MachineId
+from fleet.names import UnitName
+
+DEFAULT_PREFIX = "/fleet/"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one cluster; `root` ends in a slash."""
+
+    root: str = DEFAULT_PREFIX
+
+    def __post_init__(self) -> None:
+        if not (self.root.startswith("/") and self.root.endswith("/")):
+            raise InvalidRequest(f"key prefix {self.root!r} has to start and end with a slash")
+
+    @property
+    def units(self) -> str:
+        return f"{self.root}units/"
+
+    @property
+    def files(self) -> str:
+        return f"{self.root}files/"
+
+    @property
+    def machines(self) -> str:
+        return f"{self.root}machines/"
+
+    @property
+    def metadata(self) -> str:
+        return f"{self.root}metadata/"
+
+    @property
+    def schedule(self) -> str:
+        return f"{self.root}schedule/"
+
+    @property
+    def states(self) -> str:
+        return f"{self.root}states/"
+
+    @property
+    def refusals(self) -> str:
+        return f"{self.root}refusals/"
+
+    @property
+    def events(self) -> str:
+        return f"{self.root}events/"
+
+    @property
+    def engine(self) -> str:
+        return f"{self.root}engine"
+
+    def unit(self, name: UnitName) -> str:
+        return f"{self.units}{name}"
+
+    def file(self, digest: str) -> str:
+        return f"{self.files}{digest}"
+
+    def machine(self, machine: MachineId) -> str:
+        return f"{self.machines}{machine}"
+
+    def metadatum(self, machine: MachineId, key: str) -> str:
+        return f"{self.metadata}{machine}/{key}"
+
+    def schedule_of(self, machine: MachineId) -> str:
+        """The prefix of one machine's schedule: all that its agent watches."""
+        return f"{self.schedule}{machine}/"
+
+    def assignment(self, machine: MachineId, unit: UnitName) -> str:
+        return f"{self.schedule}{machine}/{unit}"
+
+    def states_of(self, machine: MachineId) -> str:
+        return f"{self.states}{machine}/"
+
+    def state(self, machine: MachineId, unit: UnitName) -> str:
+        return f"{self.states}{machine}/{unit}"
+
+    def refusal(self, unit: UnitName) -> str:
+        return f"{self.refusals}{unit}"

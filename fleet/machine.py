@@ -1,0 +1,61 @@
+"""Machines: who they are, what they say of themselves, how people name them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NewType
+
+MachineId = NewType("MachineId", str)
+
+SHORT_ID_LENGTH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """One machine of the cluster, alive as long as its lease is.
+
+    `metadata` is what constraints see: the machine's own, with what operators set merged over it.
+    """
+
+    id: MachineId
+    address: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
+    boot_id: str = ""
+    capabilities: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def short_id(self) -> str:
+        return self.id[:SHORT_ID_LENGTH]
+
+    def answers_to(self, text: str) -> bool:
+        """Whether the text is this machine's full id or its 8-character short form."""
+        return text in (self.id, self.short_id)
+
+
+def merge_metadata(own: Mapping[str, str], operator_set: Mapping[str, str]) -> dict[str, str]:
+    """The machine's own metadata with the operator's over it; an empty value removes a key."""
+    merged = {**own, **operator_set}
+    return {key: value for key, value in merged.items() if value or key not in operator_set}
+
+
+def encode_machine(machine: Machine) -> dict[str, Any]:
+    return {
+        "id": machine.id,
+        "address": machine.address,
+        "metadata": dict(machine.metadata),
+        "version": machine.version,
+        "boot_id": machine.boot_id,
+        "capabilities": dict(machine.capabilities),
+    }
+
+
+def decode_machine(document: Mapping[str, Any]) -> Machine:
+    """The machine that was stored; raises KeyError or TypeError if it is malformed."""
+    return Machine(
+        id=MachineId(str(document["id"])),
+        address=str(document.get("address", "")),
+        metadata={str(k): str(v) for k, v in document.get("metadata", {}).items()},
+        version=str(document.get("version", "")),
+        boot_id=str(document.get("boot_id", "")),
+        capabilities={str(k): bool(v) for k, v in document.get("capabilities", {}).items()},
+    )

@@ -1,0 +1,217 @@
+"""The `[X-Fleet]` section: what a unit asks of the machine it runs on.
+
+Keys, legacy names, value syntax and specifiers are those of fleet 1.0. Where the original passed
+over a malformed value in silence (and so ran the unit anywhere), it is refused here.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from fleet.errors import InvalidUnit
+from fleet.globs import InvalidGlob, compile_glob, glob_matches
+from fleet.names import split_name
+from fleet.unit import UnitFile, UnitOption
+
+SECTION = "X-Fleet"
+
+# Each option with the names it goes by, in the order in which their values count.
+_MACHINE_ID = ("MachineID", "X-ConditionMachineID", "X-ConditionMachineBootID")
+_METADATA = ("X-ConditionMachineMetadata", "MachineMetadata")
+_MACHINE_OF = ("X-ConditionMachineOf", "MachineOf")
+_CONFLICTS = ("X-Conflicts", "Conflicts")
+_REPLACES = ("Replaces",)
+_GLOBAL = ("Global",)
+KNOWN_OPTIONS = frozenset(_MACHINE_ID + _METADATA + _MACHINE_OF + _CONFLICTS + _REPLACES + _GLOBAL)
+
+_TRUE = frozenset({"true", "yes", "1", "on", "t"})
+_FALSE = frozenset({"false", "no", "0", "off", "f", ""})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirements:
+    """What a unit asks for: each metadata key has the values any of which will do."""
+
+    machine_id: str | None = None
+    metadata: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    machine_of: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
+    is_global: bool = False
+
+    def only_repelling(self) -> "Requirements":
+        """Only what keeps other units away: the part a machine can judge by itself."""
+        return replace(self, machine_id=None, metadata={}, machine_of=(), is_global=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownOption:
+    """An `[X-Fleet]` option that means nothing here, with the nearest known name if one is near."""
+
+    name: str
+    nearest: str | None
+    line: int
+
+
+def fleet_options(unit: UnitFile) -> tuple[UnitOption, ...]:
+    """The options of the unit's `[X-Fleet]` section, in order."""
+    return tuple(option for option in unit.options if option.section == SECTION)
+
+
+def read_requirements(options: Iterable[UnitOption], name: str | None = None) -> Requirements:
+    """What the options ask for, with `%n %N %p %i` expanded if a unit name is given.
+
+    Raises InvalidUnit, with the line, if a value is malformed.
+    """
+    pooled: dict[str, list[tuple[str, UnitOption]]] = {}
+    for option in options:
+        for value in split_values(option.value):
+            pooled.setdefault(option.name, []).append((_expand(value, name), option))
+
+    def values(names: tuple[str, ...]) -> list[tuple[str, UnitOption]]:
+        return [pair for key in names for pair in pooled.get(key, ())]
+
+    machine_ids = values(_MACHINE_ID)
+    flags = values(_GLOBAL)
+    return Requirements(
+        machine_id=_machine_id(*machine_ids[0]) if machine_ids else None,
+        metadata=_metadata(values(_METADATA)),
+        machine_of=tuple(_not_empty(*pair) for pair in values(_MACHINE_OF)),
+        conflicts=tuple(
+            _glob(word, option) for value, option in values(_CONFLICTS) for word in value.split()
+        ),
+        replaces=tuple(_glob(*pair) for pair in values(_REPLACES)),
+        is_global=_boolean(*flags[-1]) if flags else False,
+    )
+
+
+def check_unit(unit: UnitFile, *, path: str | None = None) -> Requirements:
+    """What the unit asks for, unexpanded; raises InvalidUnit if that cannot be or be met."""
+    try:
+        requirements = read_requirements(fleet_options(unit))
+    except InvalidUnit as error:
+        raise InvalidUnit(error.problem, path=path, line=error.line) from error
+    problem = find_contradiction(requirements)
+    if problem:
+        raise InvalidUnit(problem, path=path)
+    return requirements
+
+
+def find_contradiction(asked: Requirements) -> str | None:
+    """Why the requirements can never be met together, in fleet 1.0's words, or None."""
+    for peer in asked.machine_of:
+        for word, patterns in (("conflict", asked.conflicts), ("replace", asked.replaces)):
+            for pattern in patterns:
+                if glob_matches(pattern, peer):
+                    return f'unresolvable requirements: peer "{peer}" matches {word} "{pattern}"'
+    given = {
+        "MachineID": asked.machine_id is not None,
+        "Peers": bool(asked.machine_of),
+        "Conflicts": bool(asked.conflicts),
+        "Global": asked.is_global,
+        "Replaces": bool(asked.replaces),
+    }
+    for first, second in _EXCLUSIVE:
+        if given[first] and given[second]:
+            return f"{first} cannot be used with {second}"
+    return None
+
+
+_EXCLUSIVE = (
+    ("MachineID", "Peers"),
+    ("MachineID", "Conflicts"),
+    ("MachineID", "Global"),
+    ("MachineID", "Replaces"),
+    ("Global", "Peers"),
+    ("Global", "Replaces"),
+    ("Conflicts", "Replaces"),
+)
+
+
+def unknown_options(unit: UnitFile) -> tuple[UnknownOption, ...]:
+    """The `[X-Fleet]` options that no rule reads, in order."""
+    return tuple(
+        UnknownOption(option.name, _nearest(option.name), option.line)
+        for option in fleet_options(unit)
+        if option.name not in KNOWN_OPTIONS
+    )
+
+
+def split_values(value: str) -> list[str]:
+    """A line's values: one, or several when the line both starts and ends with a quote."""
+    if len(value) < 2 or not (value.startswith('"') and value.endswith('"')):
+        return [value]
+    values: list[str] = []
+    current: list[str] = []
+    quoted = False
+    for char in value:
+        if char == '"':
+            quoted = not quoted
+        elif char == " " and not quoted:
+            values.append("".join(current))
+            current = []
+        else:
+            current.append(char)
+    return [*values, "".join(current)]
+
+
+def _nearest(name: str) -> str | None:
+    by_lower = {known.lower(): known for known in sorted(KNOWN_OPTIONS)}
+    near = difflib.get_close_matches(name.lower().removeprefix("x-"), by_lower, n=1)
+    return by_lower[near[0]] if near else None
+
+
+def _expand(value: str, name: str | None) -> str:
+    if name is None or "." not in name:
+        return value
+    parts = split_name(name)
+    for specifier, replacement in (
+        ("%n", name),
+        ("%N", name.rpartition(".")[0]),
+        ("%p", parts.prefix),
+        ("%i", parts.instance or ""),
+    ):
+        value = value.replace(specifier, replacement)
+    return value
+
+
+def _metadata(values: list[tuple[str, UnitOption]]) -> dict[str, frozenset[str]]:
+    wanted: dict[str, frozenset[str]] = {}
+    for value, option in values:
+        key, equals, choice = value.partition("=")
+        if not equals or not key or not choice or "=" in choice:
+            raise _malformed(value, option, 'write key=value, or several as "a=b" "c=d"')
+        wanted[key] = wanted.get(key, frozenset()) | {choice}
+    return wanted
+
+
+def _machine_id(value: str, option: UnitOption) -> str:
+    return _not_empty(value, option)
+
+
+def _not_empty(value: str, option: UnitOption) -> str:
+    if not value.strip():
+        raise _malformed(value, option, "give it a value or remove the line")
+    return value
+
+
+def _glob(value: str, option: UnitOption) -> str:
+    _not_empty(value, option)
+    try:
+        compile_glob(value)
+    except InvalidGlob as error:
+        raise _malformed(value, option, str(error)) from error
+    return value
+
+
+def _boolean(value: str, option: UnitOption) -> bool:
+    word = value.lower()
+    if word not in _TRUE | _FALSE:
+        raise _malformed(value, option, "write true or false")
+    return word in _TRUE
+
+
+def _malformed(value: str, option: UnitOption, advice: str) -> InvalidUnit:
+    return InvalidUnit(
+        f"[{SECTION}] {option.name}={value} is malformed: {advice}", line=option.line or None
+    )

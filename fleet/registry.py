@@ -1,0 +1,331 @@
+"""The registry: the cluster's things written to and read from a store.
+
+It knows keys, documents and transactions, and decides nothing. Users' changes are checked before
+the first write and go in as few transactions as possible; the engine's are fenced by the creation
+revision of the leader key, so that one that was deposed cannot write.
+"""
+
+import hashlib
+import json
+import logging
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fleet.cluster import (
+    Assignment,
+    Cluster,
+    Leader,
+    Refusal,
+    UnitRecord,
+    decode_assignment,
+    decode_cluster,
+    decode_unit,
+    encode_assignment,
+    encode_leader,
+    encode_refusal,
+    encode_unit,
+)
+from fleet.errors import Conflict, NotFound
+from fleet.keys import Keys
+from fleet.machine import Machine, MachineId, encode_machine
+from fleet.names import UnitName
+from fleet.options import fleet_options, read_requirements
+from fleet.states import TargetState, UnitState, encode_state
+from fleet.store.port import MAX_TXN_OPS, Delete, Entry, Guard, LeaseId, Put, Store
+from fleet.unit import UnitFile, parse_unit
+
+_log = logging.getLogger(__name__)
+
+Operation = Put | Delete
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitChange:
+    """What a user asks of one unit: new contents, a new target state, or both."""
+
+    name: UnitName
+    file: UnitFile | None = None
+    target: TargetState | None = None
+
+
+class Registry:
+    """The cluster behind one key prefix of one store. Methods raise Unavailable with the store."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self.store = store
+        self.keys = keys
+
+    # Reading
+
+    async def cluster(self) -> Cluster:
+        """The whole cluster at one revision, without the contents of files."""
+        keys = self.keys
+        snapshot = await self.store.read(
+            keys.units,
+            keys.machines,
+            keys.metadata,
+            keys.schedule,
+            keys.states,
+            keys.refusals,
+            keys.engine,
+        )
+        return decode_cluster(keys, snapshot.entries.values(), snapshot.revision)
+
+    async def cluster_with_files(self) -> tuple[Cluster, dict[str, UnitFile]]:
+        """The whole cluster and its files by digest, all at one revision."""
+        snapshot = await self.store.read(self.keys.root)
+        files = {
+            entry.key.removeprefix(self.keys.files): parse_unit(entry.value.decode())
+            for entry in snapshot.entries.values()
+            if entry.key.startswith(self.keys.files)
+        }
+        return decode_cluster(self.keys, snapshot.entries.values(), snapshot.revision), files
+
+    async def file(self, digest: str) -> UnitFile:
+        """The file of that digest; raises NotFound."""
+        key = self.keys.file(digest)
+        entry = (await self.store.read(key)).entries.get(key)
+        if entry is None:
+            raise NotFound(f"unit file {digest} is not in the store")
+        return parse_unit(entry.value.decode())
+
+    async def files(self, digests: Iterable[str]) -> dict[str, UnitFile]:
+        """Those of the files that exist, by digest."""
+        wanted = [self.keys.file(digest) for digest in digests]
+        if not wanted:
+            return {}
+        entries = (await self.store.read(*wanted)).entries
+        return {
+            key.removeprefix(self.keys.files): parse_unit(entries[key].value.decode())
+            for key in wanted
+            if key in entries
+        }
+
+    # Users' changes
+
+    async def apply(self, changes: Sequence[UnitChange], *, by: str) -> dict[UnitName, bool]:
+        """Make the changes, and say of each whether the unit's contents are new.
+
+        Raises NotFound, before anything is written, for a unit that is neither stored nor given
+        contents; Conflict if somebody changed one of the units at the same moment.
+        """
+        stored = await self._stored_units([change.name for change in changes])
+        missing = [c.name for c in changes if c.name not in stored and c.file is None]
+        if missing:
+            raise NotFound(f"unit does not exist: {', '.join(missing)}")
+        renewed: dict[UnitName, bool] = {}
+        batch = _Batch(self.store)
+        for change in changes:
+            old = stored.get(change.name)
+            record, file = _changed(change, old, by=by)
+            renewed[change.name] = file is not None
+            if old is not None and file is None and record.target is old.target:
+                continue
+            operations: list[Operation] = [Put(self.keys.unit(change.name), encode_unit(record))]
+            if file is not None:
+                operations.append(Put(self.keys.file(record.file), file.text.encode()))
+            guard = Guard(self.keys.unit(change.name), modified=old.revision if old else 0)
+            what = f"{'stored, ' if file is not None else ''}target state {record.target}"
+            operations.append(self._event(by=by, unit=change.name, what=what))
+            await batch.add([guard], operations, about=change.name)
+        await batch.flush()
+        return renewed
+
+    async def destroy(self, name: UnitName, *, by: str) -> None:
+        """Remove the unit; raises NotFound. Its machine stops it when it learns of it."""
+        key = self.keys.unit(name)
+        if key not in (await self.store.read(key)).entries:
+            raise NotFound(f"unit does not exist: {name}")
+        event = self._event(by=by, unit=name, what="destroyed")
+        await self.store.commit([], [Delete(key), event])
+
+    async def set_metadata(
+        self, changes: Sequence[tuple[MachineId, str, str | None]], *, by: str
+    ) -> None:
+        """Set metadata keys of machines, which need not be there now; None takes a key away."""
+        final = {self.keys.metadatum(machine, key): value for machine, key, value in changes}
+        batch = _Batch(self.store)
+        for key, value in final.items():
+            written = (value or "").encode()
+            what = f"metadata {key.removeprefix(self.keys.metadata)} = {value or '(removed)'}"
+            await batch.add([], [Put(key, written), self._event(by=by, unit="", what=what)])
+        await batch.flush()
+
+    async def _stored_units(self, names: Sequence[UnitName]) -> dict[UnitName, UnitRecord]:
+        wanted = [self.keys.unit(name) for name in names]
+        entries = (await self.store.read(*wanted)).entries
+        return {
+            name: decode_stored_unit(name, entries[key])
+            for name, key in zip(names, wanted, strict=True)
+            if key in entries
+        }
+
+    def _event(self, *, by: str, unit: str, what: str) -> Put:
+        now_ns = time.time_ns()
+        key = f"{self.keys.events}{now_ns:020d}-{secrets.token_hex(4)}"
+        document = {"at": now_ns / 1e9, "by": by, "unit": unit, "what": what}
+        return Put(key, json.dumps(document).encode())
+
+    # A machine's own reports
+
+    async def machine_entry(self, machine: MachineId) -> Entry | None:
+        """The machine's registration as it lies in the store."""
+        key = self.keys.machine(machine)
+        return (await self.store.read(key)).entries.get(key)
+
+    async def register(self, machine: Machine, lease: LeaseId, *, over: int) -> bool:
+        """Write the machine under its lease, over the registration of revision `over` (0: none).
+
+        False if the registration in the store is another one by now.
+        """
+        key = self.keys.machine(machine.id)
+        value = json.dumps(encode_machine(machine)).encode()
+        commit = await self.store.commit([Guard(key, modified=over)], [Put(key, value, lease)])
+        return commit.succeeded
+
+    async def publish_states(
+        self,
+        machine: MachineId,
+        states: Mapping[UnitName, UnitState | None],
+        lease: LeaseId,
+    ) -> None:
+        """Write states under the machine's lease; None removes one. Raises LeaseLost."""
+        batch = _Batch(self.store)
+        for unit, state in states.items():
+            key = self.keys.state(machine, unit)
+            if state is None:
+                await batch.add([], [Delete(key)])
+            else:
+                value = json.dumps(encode_state(state), separators=(",", ":")).encode()
+                await batch.add([], [Put(key, value, lease)])
+        await batch.flush()
+
+    # The engine's writes
+
+    async def acquire_leadership(self, machine: MachineId, lease: LeaseId) -> Leader | None:
+        """Take the leader key under the lease; None if another engine has it."""
+        guard = Guard(self.keys.engine, created=0)
+        put = Put(self.keys.engine, encode_leader(machine), lease)
+        commit = await self.store.commit([guard], [put])
+        return Leader(machine=machine, created=commit.revision) if commit.succeeded else None
+
+    async def commit_as(
+        self, leader: Leader, decisions: Sequence[tuple[Sequence[Guard], Sequence[Operation]]]
+    ) -> None:
+        """Write the engine's decisions, each whole, in batches; raises Conflict if a guard failed.
+
+        A guard fails when this engine was deposed or what it decided about has changed; it has
+        to look again before it writes more.
+        """
+        fence = Guard(self.keys.engine, created=leader.created)
+        batch = _Batch(self.store, fence)
+        for guards, operations in decisions:
+            await batch.add(guards, operations)
+        await batch.flush()
+
+    def assignment_put(self, row: Assignment) -> Put:
+        return Put(self.keys.assignment(row.machine, row.unit), encode_assignment(row))
+
+    def refusal_put(self, refusal: Refusal) -> Put:
+        return Put(self.keys.refusal(refusal.unit), encode_refusal(refusal))
+
+    def decision_event(self, *, machine: MachineId, unit: str, what: str) -> Put:
+        return self._event(by=f"engine on {machine}", unit=unit, what=what)
+
+
+def decode_stored_unit(name: UnitName, entry: Entry) -> UnitRecord:
+    """The unit record of an entry, with its revisions; raises Conflict if it is malformed."""
+    try:
+        record = decode_unit(name, entry.value)
+    except (ValueError, KeyError, TypeError) as error:
+        raise Conflict(
+            f"{entry.key} in the store is malformed ({error!r}); destroy {name} and submit it again"
+        ) from error
+    return replace(record, revision=entry.modified, created=entry.created)
+
+
+def decode_schedule(
+    keys: Keys, machine: MachineId, entries: Iterable[Entry]
+) -> tuple[list[Assignment], list[str]]:
+    """One machine's rows, and a sentence for every entry that cannot be read."""
+    rows: list[Assignment] = []
+    problems: list[str] = []
+    prefix = keys.schedule_of(machine)
+    for entry in entries:
+        try:
+            rows.append(
+                decode_assignment(machine, UnitName(entry.key.removeprefix(prefix)), entry.value)
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            problems.append(f"{entry.key} holds a malformed value: {error!r}")
+    return rows, problems
+
+
+def _changed(
+    change: UnitChange, old: UnitRecord | None, *, by: str
+) -> tuple[UnitRecord, UnitFile | None]:
+    """The record after a change, and the file to store if its contents are new."""
+    file = change.file
+    if old is not None and file is not None and file.hash == old.hash:
+        file = None
+    if file is None:
+        if old is None:
+            raise NotFound(f"unit does not exist: {change.name}")
+        target = change.target or old.target
+        return replace(old, target=target, by=by, at_s=time.time()), None
+    options = tuple((option.name, option.value) for option in fleet_options(file))
+    return (
+        UnitRecord(
+            name=change.name,
+            hash=file.hash,
+            file=text_digest(file.text),
+            target=change.target or TargetState.INACTIVE,
+            options=options,
+            by=by,
+            at_s=time.time(),
+            requirements=read_requirements(fleet_options(file), change.name),
+        ),
+        file,
+    )
+
+
+def text_digest(text: str) -> str:
+    """The name under which an author's text is stored, once however many units share it."""
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class _Batch:
+    """Decisions on their way into as few transactions as the store's limit allows."""
+
+    def __init__(self, store: Store, fence: Guard | None = None) -> None:
+        self._store = store
+        self._fence = [fence] if fence else []
+        self._guards: dict[str, Guard] = {}
+        self._operations: dict[str, Operation] = {}
+        self._about: list[str] = []
+
+    async def add(
+        self, guards: Sequence[Guard], operations: Sequence[Operation], *, about: str = ""
+    ) -> None:
+        """Take one decision in, whole; a file put twice in a transaction is put once."""
+        room = MAX_TXN_OPS - len(self._fence)
+        if (
+            len(self._operations) + len(operations) > MAX_TXN_OPS
+            or len(self._guards) + len(guards) > room
+        ):
+            await self.flush()
+        self._guards |= {guard.key: guard for guard in guards}
+        self._operations |= {operation.key: operation for operation in operations}
+        self._about += [about] if about else []
+
+    async def flush(self) -> None:
+        if not self._operations:
+            return
+        guards = [*self._fence, *self._guards.values()]
+        commit = await self._store.commit(guards, list(self._operations.values()))
+        if not commit.succeeded:
+            subject = ", ".join(self._about) or "the cluster"
+            raise Conflict(f"{subject} was changed by somebody else at the same moment; try again")
+        self._guards, self._operations, self._about = {}, {}, []

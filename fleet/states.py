@@ -1,0 +1,102 @@
+"""Target states, and the state of a unit as the machine that has it reports it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from fleet.errors import InvalidRequest
+from fleet.machine import MachineId
+from fleet.names import UnitName
+
+
+class TargetState(StrEnum):
+    """How far a unit should go, or has gone: stored only, loaded on a machine, launched there."""
+
+    INACTIVE = "inactive"
+    LOADED = "loaded"
+    LAUNCHED = "launched"
+
+
+def parse_target(text: str) -> TargetState:
+    """The target state of that name; raises InvalidRequest."""
+    try:
+        return TargetState(text)
+    except ValueError:
+        known = ", ".join(TargetState)
+        raise InvalidRequest(f"invalid target state {text!r}: use one of {known}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitState:
+    """What one machine last said of one unit.
+
+    `current` is how far the agent has brought it; `load`, `active` and `sub` are systemd's own
+    words. `result`, `exit_status` and `journal` (its last lines) tell of a failure; `job` is the
+    result of the last start job (systemd's `JobRemoved`), empty while it runs. `since_s` is when
+    `active` last changed, in seconds since the epoch, 0 if unknown.
+    """
+
+    unit: UnitName
+    machine: MachineId
+    hash: str
+    current: TargetState
+    load: str
+    active: str
+    sub: str
+    since_s: float = 0.0
+    job: str = ""
+    result: str = ""
+    exit_status: str = ""
+    journal: tuple[str, ...] = ()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether systemd has the unit active, or has run it to its end with success."""
+        if self.current is not TargetState.LAUNCHED or self.load != "loaded":
+            return False
+        if self.active in ("active", "reloading"):
+            return True
+        return self.active == "inactive" and self.job == "done" and self.result in ("", "success")
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether systemd gave the unit up, could not load it, or waits to start it once more."""
+        if self.load not in ("loaded", "") or self.active == "failed" or self.sub == "auto-restart":
+            return True
+        settled = self.active == "inactive" and self.current is TargetState.LAUNCHED
+        return settled and self.job not in ("", "done")
+
+
+def encode_state(state: UnitState) -> dict[str, Any]:
+    """The state as stored under its key, which itself names unit and machine."""
+    return {
+        "hash": state.hash,
+        "current": state.current.value,
+        "load": state.load,
+        "active": state.active,
+        "sub": state.sub,
+        "since": state.since_s,
+        "job": state.job,
+        "result": state.result,
+        "exit_status": state.exit_status,
+        "journal": list(state.journal),
+    }
+
+
+def decode_state(unit: UnitName, machine: MachineId, document: Mapping[str, Any]) -> UnitState:
+    """The state that was stored; raises KeyError, TypeError or ValueError if it is malformed."""
+    return UnitState(
+        unit=unit,
+        machine=machine,
+        hash=str(document["hash"]),
+        current=TargetState(document["current"]),
+        load=str(document["load"]),
+        active=str(document["active"]),
+        sub=str(document["sub"]),
+        since_s=float(document.get("since", 0.0)),
+        job=str(document.get("job", "")),
+        result=str(document.get("result", "")),
+        exit_status=str(document.get("exit_status", "")),
+        journal=tuple(str(line) for line in document.get("journal", ())),
+    )

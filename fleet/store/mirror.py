@@ -1,0 +1,95 @@
+"""A live copy of one prefix of a store: read once, then kept by a watch.
+
+The copy is always a true revision of the store, though perhaps an old one: while the store cannot
+be reached it stays as it was and `is_current` is false. Whoever acts on it checks that, so that a
+store that cannot be read never looks like an empty one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from fleet.errors import Unavailable
+from fleet.store.port import Changes, Compacted, Entry, Store
+
+_log = logging.getLogger(__name__)
+
+RETRY_S = 0.5
+
+
+class Mirror:
+    """The copy: `run()` keeps it, `entries` and `revision` show it, `wait()` tells of news."""
+
+    def __init__(self, store: Store, *prefixes: str, watch: str | None = None) -> None:
+        """Copy the prefixes, following `watch`, which has to be a leading text of all of them."""
+        self._store = store
+        self._prefixes = prefixes
+        self._watch = prefixes[0] if watch is None else watch
+        self._entries: dict[str, Entry] = {}
+        self._news = asyncio.Event()
+        self.revision = 0
+        self.is_current = False
+        self.outages = 0
+        """How many times the store was lost since the start: a change tells of an outage."""
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        return self._entries
+
+    async def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for news since the last call; False if none came within the time."""
+        try:
+            await asyncio.wait_for(self._news.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        self._news.clear()
+        return True
+
+    def nudge(self) -> None:
+        """Make the next wait() return at once."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Keep the copy for ever; the store's troubles are logged and waited out."""
+        while True:
+            try:
+                await self._read()
+                await self._follow()
+            except Compacted:
+                _log.info(
+                    "%s: the store compacted what was to be watched; reading anew", self._watch
+                )
+            except Unavailable as error:
+                self._lost(error)
+                await asyncio.sleep(RETRY_S)
+
+    async def _read(self) -> None:
+        snapshot = await self._store.read(*self._prefixes)
+        self._entries = dict(snapshot.entries)
+        self.revision = snapshot.revision
+        if not self.is_current and self.outages:
+            _log.info("%s: the store answers again", self._watch)
+        self.is_current = True
+        self._news.set()
+
+    async def _follow(self) -> None:
+        async for changes in self._store.watch(self._watch, self.revision):
+            self._apply(changes)
+
+    def _apply(self, changes: Changes) -> None:
+        for event in changes.events:
+            if not event.key.startswith(self._prefixes):
+                continue
+            if event.entry is None:
+                self._entries.pop(event.key, None)
+            else:
+                self._entries[event.key] = event.entry
+            self._news.set()
+        self.revision = max(self.revision, changes.revision)
+
+    def _lost(self, error: Unavailable) -> None:
+        if self.is_current or not self.outages:
+            _log.warning("%s: the store cannot be read, nothing is changed: %s", self._watch, error)
+            self.outages += 1
+        self.is_current = False
+        self._news.set()

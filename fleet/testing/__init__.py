@@ -1,0 +1,1 @@
+"""What tests of fleet need and users of its ports may need too: a virtual clock."""
