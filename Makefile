@@ -1,0 +1,42 @@
+# make demo     see it work: three machines, a unit, a power cut, the unit elsewhere
+# make test     every test, on real etcd, systemd, D-Bus and SSH
+# make check    format, lint, types
+# make bench    the numbers of docs/performance.md, measured here
+# make setup    what a fresh Debian 12 machine lacks; the others call it themselves
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup packages demo test unit check bench clean
+
+setup: packages .venv/.ready
+
+packages:
+	@.ci/packages
+
+.venv/.ready: pyproject.toml
+	@echo "setting up .venv ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip --quiet --disable-pip-version-check install --upgrade 'pip>=25.1'
+	@$(BIN)/pip --quiet install --editable . --group dev
+	@touch $@
+
+demo: setup
+	@$(BIN)/python -P -m cli.sandbox.demo
+
+test: setup
+	$(BIN)/pytest -m "" tests
+
+unit: .venv/.ready
+	$(BIN)/pytest tests
+
+check: .venv/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -P -m tests.bench
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
