@@ -19,7 +19,8 @@ LeaseId = NewType("LeaseId", str)
 
 # etcd refuses a transaction beyond this (`--max-txn-ops`); the other adapters hold to it too.
 MAX_TXN_OPS = 128
-# etcd refuses a request beyond 1.5 MiB (`--max-request-bytes`); this leaves room.
+# etcd refuses a request beyond 1.5 MiB (`--max-request-bytes`); this leaves room for its keys.
+# It holds for the values of one transaction together.
 MAX_VALUE_BYTES = 1024 * 1024
 
 
@@ -107,6 +108,25 @@ class Commit:
     revision: int
 
 
+def check_transaction(guards: Sequence[Guard], operations: Sequence[Put | Delete]) -> None:
+    """Raise ValueError for a transaction that no store would take."""
+    if len(guards) > MAX_TXN_OPS or len(operations) > MAX_TXN_OPS:
+        raise ValueError(
+            f"a transaction takes at most {MAX_TXN_OPS} guards and as many operations; "
+            f"this one has {len(guards)} and {len(operations)}"
+        )
+    size = sum(len(operation.value) for operation in operations if isinstance(operation, Put))
+    if size > MAX_VALUE_BYTES:
+        raise ValueError(
+            f"the values of a transaction may have {MAX_VALUE_BYTES} bytes together, not {size}"
+        )
+    seen: set[str] = set()
+    for operation in operations:
+        if operation.key in seen:
+            raise ValueError(f"{operation.key!r} is in two operations of one transaction")
+        seen.add(operation.key)
+
+
 class Store(Protocol):
     """A key/value store. Every method may raise Unavailable, after a bounded wait."""
 
@@ -117,17 +137,19 @@ class Store(Protocol):
     async def commit(self, guards: Sequence[Guard], operations: Sequence[Put | Delete]) -> Commit:
         """Do all operations if all guards hold, else none.
 
-        At most MAX_TXN_OPS of guards and of operations each, and no key in two operations;
-        ValueError otherwise. Raises LeaseLost if a put names a lease that has ended. After
-        Unavailable it is unknown whether the transaction happened.
+        At most MAX_TXN_OPS of guards and of operations each, MAX_VALUE_BYTES of values together,
+        and no key in two operations; ValueError otherwise. If the guards hold, raises
+        LeaseLost for a put that names a lease that has ended. After Unavailable it is unknown
+        whether the transaction happened.
         """
         ...
 
     def watch(self, prefix: str, after: int) -> AsyncIterator[Changes]:
         """Every change under the prefix with a revision above `after`.
 
-        Raises Compacted when those are no longer kept, and Unavailable when the connection is
-        lost or silent for too long; then watch again from the last revision that was delivered.
+        Raises Compacted when those are no longer kept, or `after` is still to come, so that the
+        store has lost what it once held; and Unavailable when the connection is lost or silent
+        for too long; then watch again from the last revision that was delivered.
         An empty Changes may come at any time, to say how far the store is.
         """
         ...
