@@ -1,0 +1,121 @@
+"""Which endpoint a request means, and what is answered when it means none.
+
+The rules are fleet 1.0's: the roots answer 405 without a message, a path that is nothing 404, and
+a verb that a resource lacks 405 (400 for discovery) with a sentence.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fleet.api.access import Verb
+
+PREFIXES = ("/fleet/v1", "/v1-alpha")
+
+
+class Endpoint(StrEnum):
+    """What can be asked for."""
+
+    LIST_UNITS = "list_units"
+    CHANGE_UNITS = "change_units"
+    GET_UNIT = "get_unit"
+    SET_UNIT = "set_unit"
+    DESTROY_UNIT = "destroy_unit"
+    LIST_STATES = "list_states"
+    GET_STATE = "get_state"
+    LIST_MACHINES = "list_machines"
+    CHANGE_MACHINES = "change_machines"
+    DISCOVERY = "discovery"
+    METRICS = "metrics"
+    WATCH = "watch"
+
+    @property
+    def verb(self) -> Verb:
+        """What a user has to be allowed to do."""
+        return Verb.WRITE if self in _WRITES else Verb.READ
+
+
+_WRITES = frozenset(
+    {
+        Endpoint.CHANGE_UNITS,
+        Endpoint.SET_UNIT,
+        Endpoint.DESTROY_UNIT,
+        Endpoint.CHANGE_MACHINES,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An endpoint, and the name of the thing in the path, if there is one."""
+
+    endpoint: Endpoint
+    item: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoute:
+    """Why there is no endpoint: an HTTP status and a sentence, which may be empty."""
+
+    status: int
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Resource:
+    verbs: Mapping[str, Endpoint]
+    refusal: str
+    status: int = 405
+
+    def resolve(self, method: str, item: str = "") -> Route | NoRoute:
+        endpoint = self.verbs.get(method)
+        return Route(endpoint, item) if endpoint else NoRoute(self.status, self.refusal)
+
+
+_GET_ONLY = "only GET supported against this resource"
+
+# The sentence for /units is fleet 1.0's, which knew no PATCH there.
+_COLLECTIONS = {
+    "units": _Resource(
+        verbs={"GET": Endpoint.LIST_UNITS, "PATCH": Endpoint.CHANGE_UNITS}, refusal=_GET_ONLY
+    ),
+    "state": _Resource(verbs={"GET": Endpoint.LIST_STATES}, refusal=_GET_ONLY),
+    "machines": _Resource(
+        verbs={"GET": Endpoint.LIST_MACHINES, "PATCH": Endpoint.CHANGE_MACHINES},
+        refusal="only GET and PATCH supported against this resource",
+    ),
+    "discovery": _Resource(
+        verbs={"GET": Endpoint.DISCOVERY},
+        refusal="only HTTP GET supported against this resource",
+        status=400,
+    ),
+    "watch": _Resource(verbs={"GET": Endpoint.WATCH}, refusal=_GET_ONLY),
+}
+_ITEMS = {
+    "units": _Resource(
+        verbs={
+            "GET": Endpoint.GET_UNIT,
+            "PUT": Endpoint.SET_UNIT,
+            "DELETE": Endpoint.DESTROY_UNIT,
+        },
+        refusal="only GET, PUT and DELETE supported against this resource",
+    ),
+    "state": _Resource(verbs={"GET": Endpoint.GET_STATE}, refusal=_GET_ONLY),
+}
+_METRICS = _Resource(verbs={"GET": Endpoint.METRICS}, refusal=_GET_ONLY)
+
+
+def resolve(method: str, path: str) -> Route | NoRoute:
+    """The endpoint of a request; `path` is decoded already and has no query."""
+    if path == "/" or path in PREFIXES:
+        return NoRoute(405)
+    if path == "/metrics":
+        return _METRICS.resolve(method)
+    for prefix in PREFIXES:
+        if path.startswith(f"{prefix}/"):
+            collection, slash, item = path.removeprefix(f"{prefix}/").partition("/")
+            resource = (_ITEMS if slash else _COLLECTIONS).get(collection)
+            if resource is None or "/" in item or (slash and not item):
+                break
+            return resource.resolve(method, item)
+    return NoRoute(404)
