@@ -9,12 +9,12 @@ import functools
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from fleet.errors import InvalidUnit
+from fleet.errors import MALFORMED, InvalidUnit
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId, decode_machine, merge_metadata
-from fleet.names import UnitName
+from fleet.names import UnitName, parse_name
 from fleet.options import SECTION, Requirements, read_requirements
 from fleet.states import TargetState, UnitState, decode_state
 from fleet.store.port import Entry
@@ -94,13 +94,21 @@ class Cluster:
     files: Mapping[str, int] = field(default_factory=dict)
     leader: Leader | None = None
     problems: tuple[str, ...] = ()
+    _rows: Mapping[UnitName, tuple[Assignment, ...]] = field(init=False, repr=False, compare=False)
+    _states: Mapping[UnitName, tuple[UnitState, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        staying = (row for row in self.schedule if not row.leaving)
+        object.__setattr__(self, "_rows", _by_unit(staying))
+        object.__setattr__(self, "_states", _by_unit(self.states))
 
     def assignments_of(self, unit: UnitName) -> tuple[Assignment, ...]:
         """The unit's rows that are to stay, by machine."""
-        return tuple(row for row in self.schedule if row.unit == unit and not row.leaving)
+        return self._rows.get(unit, ())
 
     def states_of(self, unit: UnitName) -> tuple[UnitState, ...]:
-        return tuple(state for state in self.states if state.unit == unit)
+        """What every machine that has the unit says of it, by machine."""
+        return self._states.get(unit, ())
 
     def machine_of(self, unit: UnitName) -> MachineId | None:
         """The machine a unit is scheduled on; None for a global unit and an unscheduled one."""
@@ -112,10 +120,20 @@ class Cluster:
     def current_state(self, unit: UnitName) -> TargetState:
         """How far a unit has come on the machine it is scheduled on."""
         machine = self.machine_of(unit)
-        for state in self.states:
-            if state.unit == unit and state.machine == machine:
+        for state in self.states_of(unit):
+            if state.machine == machine:
                 return state.current
         return TargetState.INACTIVE
+
+
+_Row = TypeVar("_Row", Assignment, UnitState)
+
+
+def _by_unit(rows: Iterable[_Row]) -> dict[UnitName, tuple[_Row, ...]]:
+    grouped: dict[UnitName, list[_Row]] = {}
+    for row in rows:
+        grouped.setdefault(row.unit, []).append(row)
+    return {unit: tuple(rows) for unit, rows in grouped.items()}
 
 
 def decode_cluster(keys: Keys, entries: Iterable[Entry], revision: int) -> Cluster:
@@ -136,10 +154,15 @@ def decode_cluster(keys: Keys, entries: Iterable[Entry], revision: int) -> Clust
             if entry.key.startswith(prefix):
                 try:
                     read(draft, entry.key.removeprefix(prefix), entry)
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    draft.problems.append(f"{entry.key} holds a malformed value: {error!r}")
+                except MALFORMED as error:
+                    draft.problems.append(describe_malformed(entry.key, error))
                 break
     return draft.finish(revision)
+
+
+def describe_malformed(key: str, error: BaseException) -> str:
+    """A sentence on a value that cannot be read, which does not repeat the value."""
+    return f"{key} holds a malformed value: {type(error).__name__}: {error}"
 
 
 class _Draft:
@@ -188,11 +211,14 @@ def encode_unit(record: UnitRecord) -> bytes:
 
 @functools.lru_cache(maxsize=16384)
 def decode_unit(name: UnitName, value: bytes) -> UnitRecord:
-    """The unit that was stored; raises ValueError, KeyError or TypeError if it is malformed."""
+    """The unit that was stored; raises MALFORMED (fleet/errors.py) if it cannot be read.
+
+    Options that are malformed make a record with a `problem` and no requirements.
+    """
     document = json.loads(value)
     options = tuple((str(key), str(text)) for key, text in document.get("options", ()))
     record = UnitRecord(
-        name=name,
+        name=parse_name(name),
         hash=str(document["hash"]),
         file=str(document["file"]),
         target=TargetState(document["target"]),
@@ -219,10 +245,10 @@ def encode_assignment(row: Assignment) -> bytes:
 
 @functools.lru_cache(maxsize=16384)
 def decode_assignment(machine: MachineId, unit: UnitName, value: bytes) -> Assignment:
-    """The row that was stored; raises ValueError, KeyError or TypeError if it is malformed."""
+    """The row that was stored; raises MALFORMED (fleet/errors.py) if it cannot be read."""
     document = json.loads(value)
     return Assignment(
-        unit=unit,
+        unit=parse_name(unit),
         machine=machine,
         hash=str(document["hash"]),
         file=str(document["file"]),
@@ -244,6 +270,13 @@ def _encode(**document: Any) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
+def _split_key(rest: str) -> tuple[str, str]:
+    machine, _, name = rest.partition("/")
+    if not (machine and name):
+        raise ValueError("the key has to end in <machine>/<name>")
+    return machine, name
+
+
 def _read_unit(draft: _Draft, rest: str, entry: Entry) -> None:
     name = UnitName(rest)
     draft.units[name] = replace(
@@ -259,29 +292,29 @@ def _read_machine(draft: _Draft, rest: str, entry: Entry) -> None:
 
 
 def _read_metadatum(draft: _Draft, rest: str, entry: Entry) -> None:
-    machine, _, key = rest.partition("/")
+    machine, key = _split_key(rest)
     draft.metadata.setdefault(MachineId(machine), {})[key] = entry.value.decode()
 
 
 def _read_assignment(draft: _Draft, rest: str, entry: Entry) -> None:
-    machine, _, unit = rest.partition("/")
+    machine, unit = _split_key(rest)
     row = decode_assignment(MachineId(machine), UnitName(unit), entry.value)
     draft.schedule.append(replace(row, revision=entry.modified))
 
 
 @functools.lru_cache(maxsize=16384)
 def _decode_state(unit: UnitName, machine: MachineId, value: bytes) -> UnitState:
-    return decode_state(unit, machine, json.loads(value))
+    return decode_state(parse_name(unit), machine, json.loads(value))
 
 
 def _read_state(draft: _Draft, rest: str, entry: Entry) -> None:
-    machine, _, unit = rest.partition("/")
+    machine, unit = _split_key(rest)
     draft.states.append(_decode_state(UnitName(unit), MachineId(machine), entry.value))
 
 
 def _read_refusal(draft: _Draft, rest: str, entry: Entry) -> None:
     reasons = {str(k): str(v) for k, v in json.loads(entry.value)["reasons"].items()}
-    unit = UnitName(rest)
+    unit = parse_name(rest)
     draft.refusals[unit] = Refusal(unit=unit, reasons=reasons, revision=entry.modified)
 
 

@@ -29,23 +29,25 @@ def able_to_run(
 ) -> Verdict:
     """Whether the machine suits the unit and the machine's other units bear it.
 
-    The unit itself among the neighbours is passed over. A unit named by `Replaces` does not stand
-    in the way but has to leave; two units that replace each other leave each other alone.
+    The checks go in this order: MachineID, MachineMetadata, MachineOf, Conflicts of either side,
+    Replaces. The unit itself among the neighbours is passed over. A unit that `Replaces` names
+    does not stand in the way but has to leave; two that replace each other leave each other alone.
     """
     reason = _machine_refusal(asked, machine) or _peer_refusal(asked, neighbours)
     if reason:
         return Verdict(reason)
-    displaces: list[UnitName] = []
-    for other, other_asked in neighbours.items():
-        if other == name:
-            continue
-        reason = _conflict(name, asked, other, other_asked)
+    others = {other: theirs for other, theirs in neighbours.items() if other != name}
+    for other, theirs in others.items():
+        reason = _conflict(name, asked, other, theirs)
         if reason:
             return Verdict(reason)
-        gives_way = first_match(asked.replaces, other)
-        if gives_way and not first_match(other_asked.replaces, name):
+    displaces: list[UnitName] = []
+    for other, theirs in others.items():
+        leaves = first_match(asked.replaces, other) is not None
+        stays = first_match(theirs.replaces, name) is not None
+        if leaves and not stays:
             displaces.append(other)
-        elif not gives_way and first_match(other_asked.replaces, name):
+        elif stays and not leaves:
             return Verdict(f"{other} is here and replaces it")
     return Verdict(displaces=tuple(displaces))
 

@@ -4,6 +4,17 @@ Each class composes its own sentence: what failed, on which object, and what to 
 translate third-party errors into these, and chain the original.
 """
 
+# What reading a stored document raises when it is not what was expected: not JSON, not UTF-8, a
+# part missing or of another kind, a number out of range, or nested without end.
+MALFORMED = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+
 
 class FleetError(Exception):
     """Anything that fleet reports to a person; `str()` of it is the whole message."""

@@ -1,7 +1,9 @@
 """Glob patterns over unit names, with the syntax of Go's path.Match.
 
 `*` and `?` do not cross `/`, `[a-z]` and `[^a-z]` are classes, and a backslash takes the next
-character literally. fnmatch differs on every one of these, so patterns are translated here.
+character literally. fnmatch differs on every one of these, so patterns are translated here. Each
+star but the last is atomic (`(?>...)`): it takes the nearest place where what follows it fits and
+never comes back to it, so that no pattern, however many stars it has, can stall an engine.
 Source of the syntax: https://pkg.go.dev/path#Match
 """
 
@@ -26,23 +28,25 @@ def glob_matches(pattern: str, name: str) -> bool:
 @functools.lru_cache(maxsize=4096)
 def compile_glob(pattern: str) -> re.Pattern[str]:
     """The pattern as a regular expression; raises InvalidGlob."""
-    parts: list[str] = []
+    chunks: list[str] = [""]
     position = 0
     while position < len(pattern):
-        char = pattern[position]
-        if char == "[":
-            part, position = _char_class(pattern, position + 1)
+        if pattern[position] == "*":
+            chunks.append("")
+            position += 1
         else:
-            part, position = _single(pattern, position)
-        parts.append(part)
-    return re.compile("".join(parts), re.DOTALL)
+            part, position = _one_character(pattern, position)
+            chunks[-1] += part
+    first, *rest = chunks
+    nearest = "".join(f"(?>[^/]*?{chunk})" for chunk in rest[:-1])
+    last = f"[^/]*{rest[-1]}" if rest else ""
+    return re.compile(first + nearest + last, re.DOTALL)
 
 
-def _single(pattern: str, position: int) -> tuple[str, int]:
-    char = pattern[position]
-    if char == "*":
-        return "[^/]*", position + 1
-    if char == "?":
+def _one_character(pattern: str, position: int) -> tuple[str, int]:
+    if pattern[position] == "[":
+        return _char_class(pattern, position + 1)
+    if pattern[position] == "?":
         return "[^/]", position + 1
     literal, position = _literal(pattern, position)
     return re.escape(literal), position

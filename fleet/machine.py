@@ -50,7 +50,7 @@ def encode_machine(machine: Machine) -> dict[str, Any]:
 
 
 def decode_machine(document: Mapping[str, Any]) -> Machine:
-    """The machine that was stored; raises KeyError or TypeError if it is malformed."""
+    """The machine that was stored; raises MALFORMED (fleet/errors.py) if it cannot be read."""
     return Machine(
         id=MachineId(str(document["id"])),
         address=str(document.get("address", "")),

@@ -1,6 +1,7 @@
 """Unit names: what is valid, and the anatomy of `prefix@instance.suffix`.
 
-The rules are those of CoreOS fleet 1.0, which are systemd's with a length limit of their own.
+The rules are those of CoreOS fleet 1.0 with systemd's limit of length, which is 255 bytes
+(UNIT_NAME_MAX in systemd's unit-name.h); the original let through one byte more.
 """
 
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def parse_name(text: str) -> UnitName:
     """The text as a unit name; raises InvalidName with the reason if it cannot be one."""
     if not text:
         raise InvalidName("unit name cannot be empty")
-    if len(text.encode()) > MAX_NAME_BYTES:
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
         raise InvalidName(f"unit name exceeds maximum length ({MAX_NAME_BYTES}): {text[:40]!r}...")
     stem, dot, suffix = text.rpartition(".")
     if not dot:
@@ -82,10 +83,11 @@ def split_name(name: str) -> NameParts:
 
 
 def complete_name(argument: str) -> str:
-    """What a user typed as the unit it means: `units/web` is `web.service`."""
+    """What a user typed as the unit it means: `units/web` is `web.service`.
+
+    The answer may still be no valid name.
+    """
     base = argument.rstrip("/").rpartition("/")[2]
-    return (
-        base
-        if base.endswith(tuple(f".{kind}" for kind in ADDRESSABLE_TYPES))
-        else f"{base}.service"
-    )
+    if base.rpartition(".")[2] in ADDRESSABLE_TYPES and "." in base:
+        return base
+    return f"{base}.service"

@@ -22,6 +22,7 @@ _MACHINE_OF = ("X-ConditionMachineOf", "MachineOf")
 _CONFLICTS = ("X-Conflicts", "Conflicts")
 _REPLACES = ("Replaces",)
 _GLOBAL = ("Global",)
+_GLOB_OPTIONS = frozenset(_CONFLICTS + _REPLACES)
 KNOWN_OPTIONS = frozenset(_MACHINE_ID + _METADATA + _MACHINE_OF + _CONFLICTS + _REPLACES + _GLOBAL)
 
 _TRUE = frozenset({"true", "yes", "1", "on", "t"})
@@ -59,14 +60,16 @@ def fleet_options(unit: UnitFile) -> tuple[UnitOption, ...]:
 
 
 def read_requirements(options: Iterable[UnitOption], name: str | None = None) -> Requirements:
-    """What the options ask for, with `%n %N %p %i` expanded if a unit name is given.
+    """What the options ask for, with `%n %N %p %i` expanded if the name of a unit is given.
 
-    Raises InvalidUnit, with the line, if a value is malformed.
+    A template is never run, so in its options nothing is expanded. Raises InvalidUnit, with the
+    line, if a value is malformed.
     """
     pooled: dict[str, list[tuple[str, UnitOption]]] = {}
     for option in options:
-        for value in split_values(option.value):
-            pooled.setdefault(option.name, []).append((_expand(value, name), option))
+        unit = _literal_name(name) if option.name in _GLOB_OPTIONS and name else name
+        for value in _words(option.value):
+            pooled.setdefault(option.name, []).append((_expand(value, unit), option))
 
     def values(names: tuple[str, ...]) -> list[tuple[str, UnitOption]]:
         return [pair for key in names for pair in pooled.get(key, ())]
@@ -74,7 +77,7 @@ def read_requirements(options: Iterable[UnitOption], name: str | None = None) ->
     machine_ids = values(_MACHINE_ID)
     flags = values(_GLOBAL)
     return Requirements(
-        machine_id=_machine_id(*machine_ids[0]) if machine_ids else None,
+        machine_id=_not_empty(*machine_ids[0]) if machine_ids else None,
         metadata=_metadata(values(_METADATA)),
         machine_of=tuple(_not_empty(*pair) for pair in values(_MACHINE_OF)),
         conflicts=tuple(
@@ -139,7 +142,7 @@ def unknown_options(unit: UnitFile) -> tuple[UnknownOption, ...]:
 
 def split_values(value: str) -> list[str]:
     """A line's values: one, or several when the line both starts and ends with a quote."""
-    if len(value) < 2 or not (value.startswith('"') and value.endswith('"')):
+    if not (value.startswith('"') and value.endswith('"')):
         return [value]
     values: list[str] = []
     current: list[str] = []
@@ -155,6 +158,15 @@ def split_values(value: str) -> list[str]:
     return [*values, "".join(current)]
 
 
+def _words(value: str) -> list[str]:
+    """The values of an option that may go on over several lines.
+
+    Empty ones beside others are slips of the blank key, and asking for nothing is not meant.
+    """
+    values = split_values(value.replace("\\\n", " ").strip())
+    return [word for word in values if word] or values[:1]
+
+
 def _nearest(name: str) -> str | None:
     by_lower = {known.lower(): known for known in sorted(KNOWN_OPTIONS)}
     near = difflib.get_close_matches(name.lower().removeprefix("x-"), by_lower, n=1)
@@ -165,6 +177,8 @@ def _expand(value: str, name: str | None) -> str:
     if name is None or "." not in name:
         return value
     parts = split_name(name)
+    if parts.is_template:
+        return value
     for specifier, replacement in (
         ("%n", name),
         ("%N", name.rpartition(".")[0]),
@@ -175,6 +189,11 @@ def _expand(value: str, name: str | None) -> str:
     return value
 
 
+def _literal_name(name: str) -> str:
+    """The name as a glob that matches just it; systemd's own escapes have backslashes."""
+    return name.replace("\\", "\\\\")
+
+
 def _metadata(values: list[tuple[str, UnitOption]]) -> dict[str, frozenset[str]]:
     wanted: dict[str, frozenset[str]] = {}
     for value, option in values:
@@ -183,10 +202,6 @@ def _metadata(values: list[tuple[str, UnitOption]]) -> dict[str, frozenset[str]]
             raise _malformed(value, option, 'write key=value, or several as "a=b" "c=d"')
         wanted[key] = wanted.get(key, frozenset()) | {choice}
     return wanted
-
-
-def _machine_id(value: str, option: UnitOption) -> str:
-    return _not_empty(value, option)
 
 
 def _not_empty(value: str, option: UnitOption) -> str:

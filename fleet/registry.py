@@ -22,12 +22,13 @@ from fleet.cluster import (
     decode_assignment,
     decode_cluster,
     decode_unit,
+    describe_malformed,
     encode_assignment,
     encode_leader,
     encode_refusal,
     encode_unit,
 )
-from fleet.errors import Conflict, NotFound
+from fleet.errors import MALFORMED, Conflict, NotFound
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId, encode_machine
 from fleet.names import UnitName
@@ -239,10 +240,9 @@ def decode_stored_unit(name: UnitName, entry: Entry) -> UnitRecord:
     """The unit record of an entry, with its revisions; raises Conflict if it is malformed."""
     try:
         record = decode_unit(name, entry.value)
-    except (ValueError, KeyError, TypeError) as error:
-        raise Conflict(
-            f"{entry.key} in the store is malformed ({error!r}); destroy {name} and submit it again"
-        ) from error
+    except MALFORMED as error:
+        problem = describe_malformed(entry.key, error)
+        raise Conflict(f"{problem}; destroy {name} and submit it again") from error
     return replace(record, revision=entry.modified, created=entry.created)
 
 
@@ -258,8 +258,8 @@ def decode_schedule(
             rows.append(
                 decode_assignment(machine, UnitName(entry.key.removeprefix(prefix)), entry.value)
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            problems.append(f"{entry.key} holds a malformed value: {error!r}")
+        except MALFORMED as error:
+            problems.append(describe_malformed(entry.key, error))
     return rows, problems
 
 

@@ -10,6 +10,12 @@ from fleet.machine import MachineId
 from fleet.names import UnitName
 
 
+# systemd's own words: `systemctl --state=help` of version 252; "refreshing" came with 256.
+_ACTIVE = frozenset({"active", "reloading", "refreshing"})
+_BROKEN = frozenset({"not-found", "bad-setting", "error", "masked"})
+_SUCCESS = frozenset({"success", ""})
+
+
 class TargetState(StrEnum):
     """How far a unit should go, or has gone: stored only, loaded on a machine, launched there."""
 
@@ -52,20 +58,33 @@ class UnitState:
 
     @property
     def is_up(self) -> bool:
-        """Whether systemd has the unit active, or has run it to its end with success."""
+        """Whether systemd has the unit active, or has run it to its end with success.
+
+        A unit whose `Condition...=` does not hold looks to systemd like one that ran, and here too.
+        """
         if self.current is not TargetState.LAUNCHED or self.load != "loaded":
             return False
-        if self.active in ("active", "reloading"):
+        if self.active in _ACTIVE:
             return True
-        return self.active == "inactive" and self.job == "done" and self.result in ("", "success")
+        return self._has_ended and self.job == "done" and self.result in _SUCCESS
 
     @property
     def has_failed(self) -> bool:
-        """Whether systemd gave the unit up, could not load it, or waits to start it once more."""
-        if self.load not in ("loaded", "") or self.active == "failed" or self.sub == "auto-restart":
+        """Whether systemd cannot load the unit, gave it up, or waits to try it once more.
+
+        A launched unit that has ended is always either up or failed, so waiting for it ends.
+        """
+        if self.load in _BROKEN or self.active == "failed":
             return True
-        settled = self.active == "inactive" and self.current is TargetState.LAUNCHED
-        return settled and self.job not in ("", "done")
+        if self.sub.startswith("auto-restart"):
+            return self.result != "success"
+        return self._has_ended and not self.is_up
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether a start job ran to its result and left the unit inactive."""
+        launched = self.current is TargetState.LAUNCHED
+        return launched and self.active == "inactive" and bool(self.job)
 
 
 def encode_state(state: UnitState) -> dict[str, Any]:
@@ -85,7 +104,7 @@ def encode_state(state: UnitState) -> dict[str, Any]:
 
 
 def decode_state(unit: UnitName, machine: MachineId, document: Mapping[str, Any]) -> UnitState:
-    """The state that was stored; raises KeyError, TypeError or ValueError if it is malformed."""
+    """The state that was stored; raises MALFORMED (fleet/errors.py) if it cannot be read."""
     return UnitState(
         unit=unit,
         machine=machine,
