@@ -9,7 +9,6 @@ from fleet.errors import InvalidRequest
 from fleet.machine import MachineId
 from fleet.names import UnitName
 
-
 # systemd's own words: `systemctl --state=help` of version 252; "refreshing" came with 256.
 _ACTIVE = frozenset({"active", "reloading", "refreshing"})
 _BROKEN = frozenset({"not-found", "bad-setting", "error", "masked"})
