@@ -60,6 +60,11 @@ def refusal(peer: Peer, verb: Verb) -> str:
     )
 
 
+def signature(peer: Peer, hostname: str) -> str:
+    """The peer's name as it stands beside what they write: `user@host`."""
+    return peer.user if "@" in peer.user else f"{peer.user}@{hostname}"
+
+
 def local_peer(connection: socket.socket) -> Peer:
     """Who connected over a Unix socket, with the groups that their process had then.
 

@@ -63,11 +63,13 @@ def find_token(values: Sequence[str], limit: int) -> PageToken:
     return token
 
 
-def cut_page(things: Sequence[_T], token: PageToken) -> tuple[Sequence[_T], str | None]:
-    """The things on a page, and the token of the next one.
+def cut_page(things: Sequence[_T], token: PageToken | None) -> tuple[Sequence[_T], str | None]:
+    """The things on a page, and the token of the next one; without a page, all of them.
 
     A full page has a next one even if nothing is on it: fleet 1.0's clients count on no more.
     """
+    if token is None:
+        return things, None
     start = (token.page - 1) * token.limit
     page = things[start : start + token.limit]
     goes_on = len(page) == token.limit and token.page < MAX_LIMIT

@@ -44,14 +44,16 @@ class Unit:
         Raises InvalidUnit if the text is malformed, if options cannot be written as a unit file
         and read back the same, or if text and options are both given and disagree.
         """
+        path = self.name or None
+        written = parse_unit(self.text, path=path) if self.text else None
         if not self.options:
-            return None if not self.text else parse_unit(self.text)
-        file = _file_of_options(self.options)
-        if not self.text:
+            return written
+        file = _file_of_options(self.options, path)
+        if written is None:
             return file
-        written = parse_unit(self.text)
         if written.canonical != file.canonical:
-            raise InvalidUnit("text and options are two different unit files: give one of them")
+            problem = "text and options are two different unit files: give one of them"
+            raise InvalidUnit(problem, path=path)
         return written
 
 
@@ -173,7 +175,7 @@ def _option(document: object) -> UnitOption:
     return UnitOption(_text(found, "section"), _text(found, "name"), _text(found, "value"))
 
 
-def _file_of_options(options: Sequence[UnitOption]) -> UnitFile:
+def _file_of_options(options: Sequence[UnitOption], path: str | None) -> UnitFile:
     """The unit file of these options, if a unit file can say just this."""
     by_section: dict[str, list[UnitOption]] = {}
     for option in options:
@@ -183,13 +185,13 @@ def _file_of_options(options: Sequence[UnitOption]) -> UnitFile:
     try:
         file = parse_unit(unit_from_options(meant).text)
     except InvalidUnit as error:
-        raise InvalidUnit(f"the options are no unit file: {error.problem}") from error
+        raise InvalidUnit(f"the options are no unit file: {error.problem}", path=path) from error
     if file.options != meant:
         said = (*file.options, None)
         pairs = zip(meant, said, strict=False)
         odd = next((option for option, other in pairs if option != other), meant[-1])
         line = f"[{odd.section}] {odd.name}={odd.value}"
-        raise InvalidUnit(f"option {line!r} cannot stand in a unit file as it is")
+        raise InvalidUnit(f"option {line!r} cannot stand in a unit file as it is", path=path)
     return file
 
 

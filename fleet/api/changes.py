@@ -1,0 +1,115 @@
+"""What users ask for in the bodies of requests, checked: nothing here reads or writes a store."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from fleet.api.schema import Unit, decode_unit
+from fleet.errors import InvalidRequest, InvalidUnit
+from fleet.machine import MachineId
+from fleet.names import parse_name, split_name
+from fleet.options import check_unit, fleet_options, read_requirements
+from fleet.registry import UnitChange
+from fleet.states import TargetState
+
+MetadataChange = tuple[MachineId, str, str | None]
+
+# Metadata is for constraints to compare; this keeps a machine's share of the store small.
+MAX_METADATA_BYTES = 4096
+_METADATA_PATH = re.compile(r"/([^/]{1,255})/metadata/([A-Za-z0-9_.-]{1,255})")
+
+
+def unit_change(asked: Unit) -> UnitChange:
+    """The change that this unit, sent by a user, asks for.
+
+    Raises InvalidRequest or InvalidUnit if its name or contents cannot be, or if a template is to
+    be loaded or launched.
+    """
+    name = parse_name(asked.name)
+    file = asked.file
+    is_template = split_name(name).is_template
+    if file is not None:
+        if not file.options:
+            raise InvalidUnit("the unit file has no options", path=name)
+        check_unit(file)
+        if not is_template:
+            read_requirements(fleet_options(file), name)
+    if is_template and asked.desired not in (None, TargetState.INACTIVE):
+        raise InvalidRequest(
+            f"template {name} cannot be {asked.desired}: submit it, and name an instance of it"
+        )
+    return UnitChange(name=name, file=file, target=asked.desired)
+
+
+def unit_changes(document: object) -> tuple[UnitChange, ...]:
+    """The changes in the body of a bulk request; raises InvalidRequest or InvalidUnit."""
+    if not isinstance(document, list):
+        raise InvalidRequest("unable to decode body: it has to be a JSON array of units")
+    changes = tuple(_named_change(decode_unit(asked)) for asked in document)
+    counted = Counter(change.name for change in changes)
+    twice = sorted(name for name, count in counted.items() if count > 1)
+    if twice:
+        raise InvalidRequest(f"{', '.join(twice)} is asked for more than once")
+    return changes
+
+
+def _named_change(asked: Unit) -> UnitChange:
+    """Like unit_change, with every refusal naming the unit."""
+    try:
+        change = unit_change(asked)
+    except InvalidUnit as error:
+        if error.path is not None:
+            raise
+        raise InvalidUnit(error.problem, path=asked.name, line=error.line) from error
+    if change.file is None and change.target is None:
+        raise InvalidRequest(f"{change.name}: give its text, its options or a desiredState")
+    return change
+
+
+def metadata_changes(document: object) -> tuple[MetadataChange, ...]:
+    """The changes in the body of a patch of machines, in order; raises InvalidRequest."""
+    if not isinstance(document, list):
+        raise InvalidRequest("unable to decode body: it has to be a JSON array of operations")
+    return tuple(_metadata_change(operation) for operation in document)
+
+
+def _metadata_change(operation: object) -> MetadataChange:
+    if not isinstance(operation, dict):
+        raise InvalidRequest("unable to decode body: an operation has to be a JSON object")
+    members = _folded(operation)
+    verb = members.get("op")
+    if verb not in ("add", "remove", "replace"):
+        raise InvalidRequest("invalid op: expect add, remove, or replace")
+    path = members.get("path")
+    found = _METADATA_PATH.fullmatch(path) if isinstance(path, str) else None
+    if found is None or not _is_text(found[1]):
+        raise InvalidRequest("machine metadata path invalid")
+    machine, key = MachineId(found[1]), found[2]
+    return machine, key, None if verb == "remove" else _metadata_value(members.get("value"))
+
+
+def _metadata_value(value: object) -> str:
+    """The value, given as a text or, as fleet 1.0 wants it, as an object that holds one."""
+    if isinstance(value, dict):
+        value = _folded(value).get("value")
+    if value is None or value == "":
+        raise InvalidRequest("invalid value: add and replace require a value")
+    if not isinstance(value, str) or not _is_text(value):
+        raise InvalidRequest("invalid value: it has to be a text")
+    if len(value.encode()) > MAX_METADATA_BYTES:
+        raise InvalidRequest(f"invalid value: it has more than {MAX_METADATA_BYTES} bytes")
+    return value
+
+
+def _folded(members: Mapping[str, Any]) -> dict[str, Any]:
+    """The members by lower-case name: fleet 1.0's decoder took any case, and clients use that."""
+    return {name.lower(): value for name, value in members.items()}
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,89 @@
+"""Metrics in the text format of Prometheus: values in, bytes out.
+
+Source of the format: https://prometheus.io/docs/instrumenting/exposition_formats/
+"""
+
+import os
+import resource
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Kind(StrEnum):
+    """What a metric's value does over time."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One value of a metric, under its labels."""
+
+    value: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric with all its samples."""
+
+    name: str
+    kind: Kind
+    explanation: str
+    samples: tuple[Sample, ...]
+
+
+def render_metrics(metrics: Iterable[Metric]) -> bytes:
+    """The metrics as Prometheus reads them."""
+    lines: list[str] = []
+    for metric in metrics:
+        lines.append(f"# HELP {metric.name} {_escape(metric.explanation)}")
+        lines.append(f"# TYPE {metric.name} {metric.kind}")
+        lines += [_line(metric.name, sample) for sample in metric.samples]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def process_metrics() -> tuple[Metric, ...]:
+    """This process's own, under the names that Prometheus's clients give them."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    with open("/proc/self/statm") as statm:
+        resident = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return (
+        Metric(
+            "process_cpu_seconds_total",
+            Kind.COUNTER,
+            "Total user and system CPU time spent in seconds.",
+            (Sample(usage.ru_utime + usage.ru_stime),),
+        ),
+        Metric(
+            "process_resident_memory_bytes",
+            Kind.GAUGE,
+            "Resident memory size in bytes.",
+            (Sample(resident),),
+        ),
+        Metric(
+            "process_open_fds",
+            Kind.GAUGE,
+            "Number of open file descriptors.",
+            (Sample(len(os.listdir("/proc/self/fd"))),),
+        ),
+    )
+
+
+def _line(name: str, sample: Sample) -> str:
+    labels = ",".join(f'{key}="{_quote(value)}"' for key, value in sorted(sample.labels.items()))
+    value = float(sample.value)
+    number = str(int(value)) if value.is_integer() else repr(value)
+    return f"{name}{{{labels}}} {number}" if labels else f"{name} {number}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _quote(text: str) -> str:
+    return _escape(text).replace('"', '\\"')
