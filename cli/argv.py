@@ -42,27 +42,27 @@ def normalise(argv: Sequence[str], root: Grammar) -> list[str]:
     local: dict[str, Flag] = {}
     position = 0
     while position < len(argv):
-        token = argv[position]
+        word = argv[position]
         position += 1
-        if token == "--":
+        if word == "--":
             return [*own, *rest, *argv[position - 1 :]]
-        if len(token) > 1 and token.startswith("-"):
-            flag, is_global = _find_flag(token.partition("=")[0], local, root.flags)
+        if len(word) > 1 and word.startswith("-"):
+            flag, is_global = _find_flag(word.partition("=")[0], local, root.flags)
             target = own if is_global or (flag is None and grammar is root) else rest
             following = argv[position] if position < len(argv) else None
-            words, consumed = _spell(token, flag, following)
+            words, consumed = _spell(word, flag, following)
             if is_global and flag and flag.takes_value and not consumed and len(words) == 1:
                 return [*own, *words]  # its value is missing: let that be the complaint
             target += words
             position += consumed
             continue
-        found = grammar.find(token) if grammar.find else None
+        found = grammar.find(word) if grammar.find else None
         if found is not None:
             name, grammar = found
             rest.append(name)
             local = {**local, **grammar.flags}
             continue
-        rest.append(token)
+        rest.append(word)
         if grammar.find or not grammar.interspersed:
             return [*own, *rest, *argv[position:]]
     return [*own, *rest]
@@ -90,11 +90,11 @@ def _spellings(name: str) -> Iterable[str]:
         yield f"-{name}"
 
 
-def _spell(token: str, flag: Flag | None, following: str | None) -> tuple[list[str], int]:
+def _spell(word: str, flag: Flag | None, following: str | None) -> tuple[list[str], int]:
     """The canonical words for a flag, and how many of the following words they took in."""
     if flag is None:
-        return [token], 0
-    _, equals, value = token.partition("=")
+        return [word], 0
+    _, equals, value = word.partition("=")
     if flag.takes_value:
         if equals:
             return [flag.spelling, value], 0
@@ -103,4 +103,4 @@ def _spell(token: str, flag: Flag | None, following: str | None) -> tuple[list[s
         return [flag.spelling], 0
     if value.lower() in _FALSE:
         return ([flag.off] if flag.off else []), 0
-    return [token], 0
+    return [word], 0

@@ -10,8 +10,8 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import click
 
@@ -47,6 +47,8 @@ _HELP_FLAGS = ("-h", "--help")
 # What a shell makes of a process that SIGPIPE ended: 128 + 13.
 _EXIT_BROKEN_PIPE = 141
 _EXIT_INTERRUPTED = 130
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 _EXAMPLES = """\b
 Examples:
@@ -87,7 +89,7 @@ class _Fleetctl(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def _option(*names: str, **attributes: Any) -> Any:
+def _option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
     """A global flag with its variable: FLEETCTL_ and the long name in capitals."""
     long = next(name for name in names if name.startswith("--")).partition("/")[0]
     variable = "FLEETCTL_" + long.removeprefix("--").upper().replace("-", "_")

@@ -1,0 +1,186 @@
+"""Follows units along the cluster's stream of reports until each has come to its goal or cannot.
+
+`cli.waiting` judges; here are the stream, the clock, and the line that shows on a terminal what is
+still waited for.
+"""
+
+import asyncio
+import heapq
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Protocol, TextIO
+
+from cli.waiting import Failed, Goal, Pending, Reached, Verdict, judge
+from fleet.api.schema import UnitReport
+from fleet.errors import Unavailable
+from fleet.names import UnitName
+
+# fleet 1.0 counted its patience in attempts of up to 2 s each.
+ATTEMPT_S = 2.0
+_PROGRESS_AFTER_S = 1.0
+_PROGRESS_EVERY_S = 0.25
+# Where a line cannot be erased it is written seldom.
+_PROGRESS_IN_LOG_S = 30.0
+
+
+class Watched(Protocol):
+    """The part of the API's client that following needs."""
+
+    def watch(self, names: Sequence[UnitName]) -> AsyncIterator[UnitReport]:
+        """A report of each unit at once, and again whenever one changes."""
+        ...
+
+
+Settled = Callable[[UnitName, Reached | Failed], None]
+
+
+@dataclass(slots=True)
+class _Follow:
+    """The verdicts so far; those that have to stand a while are on `due`, soonest first."""
+
+    goals: Mapping[UnitName, Goal]
+    settled: Settled
+    open: dict[UnitName, tuple[Verdict, float]] = field(default_factory=dict)
+    due: list[tuple[float, UnitName]] = field(default_factory=list)
+    done: dict[UnitName, Reached | Failed] = field(default_factory=dict)
+
+    def take(self, report: UnitReport, now: float) -> None:
+        """Judge a report; a verdict that stays the same keeps the time since when it stands."""
+        if report.name not in self.open:
+            return
+        verdict = judge(report, self.goals[report.name])
+        before, since = self.open[report.name]
+        if verdict != before:
+            since = now
+        self.open[report.name] = (verdict, since)
+        if not isinstance(verdict, Pending):
+            heapq.heappush(self.due, (since + verdict.stands_s, report.name))
+
+    def settle(self, now: float) -> None:
+        """Close every unit whose verdict has stood long enough."""
+        while self.due and self.due[0][0] <= now:
+            at, name = heapq.heappop(self.due)
+            verdict, since = self.open.get(name, (Pending(""), now))
+            if isinstance(verdict, Pending) or since + verdict.stands_s > at:
+                continue
+            del self.open[name]
+            self.done[name] = verdict
+            self.settled(name, verdict)
+
+    def finish(self) -> Mapping[UnitName, Verdict]:
+        """Every unit's verdict, taken as it is where time ran out."""
+        for name, (verdict, _) in self.open.items():
+            if not isinstance(verdict, Pending):
+                self.settled(name, verdict)
+        return {**self.done, **{name: verdict for name, (verdict, _) in self.open.items()}}
+
+
+async def follow(
+    client: Watched,
+    goals: Mapping[UnitName, Goal],
+    *,
+    settled: Settled,
+    attempts: int = 0,
+    screen: "Screen | None" = None,
+) -> Mapping[UnitName, Verdict]:
+    """The final verdict of every unit; `settled` is told each at once.
+
+    Those still Pending ran out of `attempts` of 2 s, of which 0 means no limit. Raises Unavailable
+    if the stream ends.
+    """
+    if not goals:
+        return {}
+    clock = asyncio.get_running_loop().time
+    begin = clock()
+    following = _Follow(goals, settled)
+    following.open = {name: (Pending("nothing was reported yet"), begin) for name in goals}
+    deadline = begin + attempts * ATTEMPT_S if attempts > 0 else None
+    progress = _Progress(screen or Screen(sys.stderr), begin)
+    async with aclosing(_reports(client, list(goals))) as reports:
+        coming = asyncio.ensure_future(anext(reports))
+        try:
+            while following.open and (deadline is None or clock() < deadline):
+                wakings = [following.due[0][0]] if following.due else []
+                wakings += [deadline] if deadline is not None else []
+                wakings.append(progress.next_s)
+                await asyncio.wait([coming], timeout=max(0.0, min(wakings) - clock()))
+                if coming.done():
+                    following.take(coming.result(), clock())
+                    coming = asyncio.ensure_future(anext(reports))
+                progress.show(following.open, clock())
+                if following.due and following.due[0][0] <= clock():
+                    progress.erase()
+                    following.settle(clock())
+        finally:
+            progress.erase()
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+    return following.finish()
+
+
+async def _reports(client: Watched, names: Sequence[UnitName]) -> AsyncGenerator[UnitReport]:
+    """The stream, which for somebody who waits has no end."""
+    try:
+        async for report in client.watch(names):
+            yield report
+    except Unavailable as error:
+        raise Unavailable(_lost(names, str(error))) from error
+    raise Unavailable(_lost(names, "the stream of reports ended"))
+
+
+def _lost(names: Sequence[UnitName], cause: str) -> str:
+    few = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return (
+        f"Lost the cluster while waiting for {few}: {cause}. "
+        "What was asked for stands; to see how it goes: fleetctl list-units"
+    )
+
+
+@dataclass(slots=True)
+class Screen:
+    """Where progress is shown: one line that is rewritten on a terminal, rare lines elsewhere."""
+
+    stream: TextIO
+    columns: int = 100
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.stream.isatty()
+
+    def write(self, line: str) -> None:
+        if self.is_terminal:
+            self.stream.write(f"\r\x1b[K{line[: self.columns - 1]}")
+        else:
+            self.stream.write(f"{line}\n")
+        self.stream.flush()
+
+    def erase(self) -> None:
+        self.stream.write("\r\x1b[K")
+        self.stream.flush()
+
+
+class _Progress:
+    """The line about what is still waited for, and when it is due again."""
+
+    def __init__(self, screen: Screen, begin: float) -> None:
+        self._screen = screen
+        self._shown = False
+        self._every_s = _PROGRESS_EVERY_S if screen.is_terminal else _PROGRESS_IN_LOG_S
+        self.next_s = begin + (_PROGRESS_AFTER_S if screen.is_terminal else _PROGRESS_IN_LOG_S)
+
+    def show(self, waiting: Mapping[UnitName, tuple[Verdict, float]], now: float) -> None:
+        if now < self.next_s or not waiting:
+            return
+        self.next_s = now + self._every_s
+        name, (verdict, _) = next(iter(waiting.items()))
+        reason = verdict.reason if isinstance(verdict, Pending) else "making sure"
+        more = f" (and {len(waiting) - 1} more units)" if len(waiting) > 1 else ""
+        self._screen.write(f"waiting for {name}{more}: {reason}")
+        self._shown = True
+
+    def erase(self) -> None:
+        if self._shown and self._screen.is_terminal:
+            self._screen.erase()
+            self._shown = False

@@ -1,0 +1,53 @@
+"""Which units of the cluster the arguments of a command mean, by name or by pattern."""
+
+from collections.abc import Iterable, Sequence
+
+from fleet.api.schema import Unit
+from fleet.errors import InvalidUnit
+from fleet.globs import compile_glob, glob_matches
+from fleet.names import UnitName, complete_name, parse_name
+from fleet.options import SECTION, read_requirements
+
+_GLOB_SIGNS = "*?["
+
+
+def is_pattern(argument: str) -> bool:
+    """Whether the argument is a glob; none of its signs can stand in a unit's name."""
+    return any(sign in argument for sign in _GLOB_SIGNS)
+
+
+def matches(argument: str, name: str) -> bool:
+    """Whether the argument means that unit; a pattern may leave `.service` out, as a name may."""
+    if not is_pattern(argument):
+        return complete_name(argument) == name
+    return glob_matches(argument, name) or glob_matches(complete_name(argument), name)
+
+
+def check_arguments(arguments: Iterable[str]) -> None:
+    """Raise InvalidRequest for the first argument that can mean no unit."""
+    for argument in arguments:
+        if is_pattern(argument):
+            compile_glob(argument)
+        else:
+            parse_name(complete_name(argument))
+
+
+def select(arguments: Sequence[str], names: Sequence[UnitName]) -> list[UnitName]:
+    """The names meant, in the order of the arguments, each once; those not there are left out."""
+    present = set(names)
+    chosen: dict[UnitName, None] = {}
+    for argument in arguments:
+        if is_pattern(argument):
+            chosen |= dict.fromkeys(name for name in names if matches(argument, name))
+        elif (name := UnitName(complete_name(argument))) in present:
+            chosen[name] = None
+    return list(chosen)
+
+
+def is_global(unit: Unit) -> bool:
+    """Whether the unit runs on every machine that fits; a malformed `[X-Fleet]` says no."""
+    asked = (option for option in unit.options if option.section == SECTION)
+    try:
+        return read_requirements(asked, unit.name).is_global
+    except InvalidUnit:
+        return False

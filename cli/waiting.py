@@ -1,0 +1,268 @@
+"""Judges a report about a unit: has it come where it was sent, can it not, or must one wait?
+
+Only judgement is here, of one report at a time; `cli.following` holds the stream of reports and
+the clock. A verdict may ask to stand for a while before it counts, because the cluster may still
+be settling (a refusal), because reports may lag behind our own write (a contradiction), or because
+a process may die just after systemd calls it active (Type=simple).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cli.tables import legend, render_plain
+from fleet.api.schema import UnitReport
+from fleet.machine import MachineId
+from fleet.states import TargetState, UnitState
+from fleet.unit import UnitFile
+
+# A refusal by every machine may be the engine's view of a moment ago; about ten of its passes.
+REFUSAL_STANDS_S = 1.0
+# How long a report may disagree with our own write before somebody else must have written.
+CONTRADICTION_STANDS_S = 1.0
+# The last lines of a failed unit's journal may be reported after its failure.
+JOURNAL_FOLLOWS_S = 0.3
+# systemd may know nothing of a file before the daemon-reload that follows its writing.
+LOAD_STANDS_S = 1.0
+# systemd calls a Type=simple unit active before it has executed anything.
+EARLY_DEATH_S = 0.1
+_QUIET_ACTIVE = ("inactive", "failed", "")
+_MAY_DIE_EARLY = ("simple", "idle", "exec")
+
+
+class Aim(StrEnum):
+    """Where a unit is sent."""
+
+    LAUNCHED = "launched"
+    LOADED = "loaded"
+    STOPPED = "stopped"
+    INACTIVE = "inactive"
+    GONE = "gone"
+
+
+_WANTED = {
+    Aim.LAUNCHED: TargetState.LAUNCHED,
+    Aim.LOADED: TargetState.LOADED,
+    Aim.STOPPED: TargetState.LOADED,
+    Aim.INACTIVE: TargetState.INACTIVE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """An aim for one version of a unit (any, if `hash` is empty).
+
+    `patient` waits on while no machine takes the unit. `steady_s` is how long an active unit has
+    to stay so. `quiet` says nothing of success.
+    """
+
+    aim: Aim
+    hash: str = ""
+    patient: bool = False
+    steady_s: float = 0.0
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Not there yet, for this reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """There, in one line for the user, once it has stood for `stands_s` seconds."""
+
+    line: str
+    stands_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It will not get there, in lines for the user, once that has stood for `stands_s` seconds."""
+
+    lines: tuple[str, ...]
+    stands_s: float = 0.0
+
+
+Verdict = Pending | Reached | Failed
+
+
+def judge(report: UnitReport, goal: Goal) -> Verdict:
+    """What the report means for the goal."""
+    if goal.aim is Aim.GONE:
+        return _judge_gone(report)
+    contradiction = _contradiction(report, goal)
+    if contradiction:
+        return Failed((f"Unit {report.name} {contradiction}",), CONTRADICTION_STANDS_S)
+    if goal.aim is Aim.INACTIVE:
+        return _judge_inactive(report)
+    if report.is_global:
+        return _judge_everywhere_stopped(report)
+    state = _state_of_wanted(report, goal)
+    if state is None:
+        return _judge_absent(report, goal)
+    return (
+        _judge_launched(report, state, goal)
+        if goal.aim is Aim.LAUNCHED
+        else _judge_loaded(report, state, goal)
+    )
+
+
+def steady_s(unit: UnitFile, name: str) -> float:
+    """How long an active unit must be watched before its start can be called a success."""
+    if not name.endswith(".service"):
+        return 0.0
+    kind = (unit.values("Service", "Type") or ("simple",))[-1]
+    return EARLY_DEATH_S if kind in _MAY_DIE_EARLY else 0.0
+
+
+def refusal_lines(report: UnitReport) -> list[str]:
+    """The reason of every machine that refused the unit, one a line and aligned."""
+    if not report.refusals:
+        return []
+    pairs = [
+        (_legend(report, machine) if machine else "every machine", reason)
+        for machine, reason in sorted(report.refusals.items())
+    ]
+    return [f"  {line.rstrip()}" for line in render_plain(pairs).splitlines()]
+
+
+def _contradiction(report: UnitReport, goal: Goal) -> str:
+    if not report.exists:
+        return "was destroyed by somebody else meanwhile"
+    if goal.hash and report.hash != goal.hash:
+        return "was replaced by somebody else meanwhile"
+    if report.desired is not _WANTED[goal.aim]:
+        return f"was set to {report.desired} by somebody else meanwhile"
+    return ""
+
+
+def _state_of_wanted(report: UnitReport, goal: Goal) -> UnitState | None:
+    """What the machine that has the unit says of it, if it speaks of the wanted version."""
+    wanted = goal.hash or report.hash
+    for state in report.states:
+        if state.machine == report.machine and state.hash == wanted:
+            return state
+    return None
+
+
+def _judge_absent(report: UnitReport, goal: Goal) -> Verdict:
+    if report.machine:
+        return Pending(f"{_legend(report, report.machine)} has not taken it up yet")
+    if report.refusals:
+        return _judge_refused(report, goal)
+    if goal.aim is Aim.STOPPED and not report.states:
+        return Reached(f"Unit {report.name} {report.current}", REFUSAL_STANDS_S)
+    return Pending("no machine has been chosen for it yet")
+
+
+def _judge_refused(report: UnitReport, goal: Goal) -> Verdict:
+    if goal.aim is Aim.STOPPED:
+        running = _still_at(report.states, report)
+        return Pending(running) if running else Reached(f"Unit {report.name} {report.current}")
+    if goal.patient:
+        reasons = "; ".join(" ".join(line.split()) for line in refusal_lines(report))
+        return Pending(f"no machine can take it: {reasons}")
+    state = _WANTED[goal.aim]
+    verb = "starts" if goal.aim is Aim.LAUNCHED else "is loaded"
+    return Failed(
+        (
+            f"Unit {report.name} runs nowhere, because no machine can take it:",
+            *refusal_lines(report),
+            f"It stays {state} in the cluster and {verb} when a machine fits.",
+        ),
+        REFUSAL_STANDS_S,
+    )
+
+
+def _judge_launched(report: UnitReport, state: UnitState, goal: Goal) -> Verdict:
+    where = _legend(report, state.machine)
+    if state.current is not TargetState.LAUNCHED:
+        if state.load not in ("loaded", ""):
+            return Failed(_failure(report, state, where), LOAD_STANDS_S)
+        return Pending(f"{where} has it {state.current}")
+    if state.is_up:
+        return Reached(f"Unit {report.name} launched on {where}", goal.steady_s)
+    ended_badly = state.active == "inactive" and state.job == "done"
+    if state.has_failed or ended_badly:
+        lines = _failure(report, state, where)
+        return Failed(lines, 0.0 if state.journal else JOURNAL_FOLLOWS_S)
+    return Pending(f"{state.active or 'unknown'} ({state.sub or 'unknown'}) on {where}")
+
+
+def _judge_loaded(report: UnitReport, state: UnitState, goal: Goal) -> Verdict:
+    where = _legend(report, state.machine)
+    if goal.aim is Aim.LOADED and state.load not in ("loaded", ""):
+        return Failed(_failure(report, state, where), LOAD_STANDS_S)
+    if state.current is not TargetState.LOADED or state.active not in _QUIET_ACTIVE:
+        return Pending(_still_at([state], report) or f"{where} has it {state.current}")
+    return Reached(f"Unit {report.name} loaded on {where}")
+
+
+def _judge_inactive(report: UnitReport) -> Verdict:
+    if report.assignments or report.machine:
+        return Pending("it is still assigned to a machine")
+    running = _still_at(report.states, report)
+    return Pending(running) if running else Reached(f"Unit {report.name} inactive")
+
+
+def _judge_gone(report: UnitReport) -> Verdict:
+    if report.exists:
+        again = f"Unit {report.name} is in the cluster again: somebody else submitted it meanwhile"
+        return Failed((again,), CONTRADICTION_STANDS_S)
+    running = _still_at(report.states, report)
+    return Pending(running) if running else Reached(f"Destroyed {report.name}")
+
+
+def _judge_everywhere_stopped(report: UnitReport) -> Verdict:
+    busy = [
+        state
+        for state in report.states
+        if state.current is TargetState.LAUNCHED or state.active not in _QUIET_ACTIVE
+    ]
+    running = _still_at(busy, report)
+    return Pending(running) if running else Reached(f"Unit {report.name} loaded")
+
+
+def _still_at(states: Iterable[UnitState], report: UnitReport) -> str:
+    """Which machines still have the unit, and how; empty if none has."""
+    return ", ".join(
+        f"still {state.active or 'there'} ({state.sub or 'unknown'}) on"
+        f" {_legend(report, state.machine)}"
+        for state in states
+    )
+
+
+def _failure(report: UnitReport, state: UnitState, where: str) -> tuple[str, ...]:
+    return (
+        f"Unit {report.name} {_what_happened(state, where)}",
+        *(f"    {line}" for line in state.journal),
+        _what_follows(report, state),
+    )
+
+
+def _what_happened(state: UnitState, where: str) -> str:
+    if state.load not in ("loaded", ""):
+        return f"cannot be loaded on {where}: systemd finds its file {state.load}"
+    cause = state.result if state.result not in ("", "success") else ""
+    causes = [cause or (f"start job {state.job}" if state.job not in ("", "done") else "")]
+    causes += [f"exit status {state.exit_status}" if state.exit_status else ""]
+    told = ", ".join(word for word in causes if word)
+    return f"failed on {where}: {told or f'it is {state.active} ({state.sub})'}"
+
+
+def _what_follows(report: UnitReport, state: UnitState) -> str:
+    name = report.name
+    stays = f"It stays {report.desired} in the cluster"
+    if state.load not in ("loaded", ""):
+        return f"{stays}; correct the file, then: fleetctl start --replace {name}"
+    if state.sub == "auto-restart":
+        again = "systemd starts it again there (Restart=); to end that"
+        return f"{stays} and {again}: fleetctl stop {name}"
+    return f"{stays}, and systemd has given it up; to try again: fleetctl restart {name}"
+
+
+def _legend(report: UnitReport, machine: str) -> str:
+    return legend(machine, report.addresses.get(MachineId(machine), ""))

@@ -1,0 +1,340 @@
+from dataclasses import replace
+
+import pytest
+
+from cli.waiting import (
+    CONTRADICTION_STANDS_S,
+    EARLY_DEATH_S,
+    JOURNAL_FOLLOWS_S,
+    REFUSAL_STANDS_S,
+    Aim,
+    Failed,
+    Goal,
+    Pending,
+    Reached,
+    Verdict,
+    judge,
+    steady_s,
+)
+from fleet.api.schema import ReportedAssignment, UnitReport
+from fleet.machine import MachineId
+from fleet.names import UnitName
+from fleet.states import TargetState, UnitState
+from fleet.unit import parse_unit
+
+HERE = MachineId("113f16a7aaaaaaaaaaaaaaaaaaaaaaaa")
+THERE = MachineId("2222bbbbaaaaaaaaaaaaaaaaaaaaaaaa")
+WEB = UnitName("web.service")
+LEGEND = "113f16a7.../172.17.8.103"
+
+_UP = UnitState(
+    unit=WEB,
+    machine=HERE,
+    hash="new",
+    current=TargetState.LAUNCHED,
+    load="loaded",
+    active="active",
+    sub="running",
+    job="done",
+    result="success",
+)
+_LAUNCHED = UnitReport(
+    name=WEB,
+    exists=True,
+    hash="new",
+    desired=TargetState.LAUNCHED,
+    current=TargetState.LAUNCHED,
+    machine=HERE,
+    states=(_UP,),
+    assignments=(ReportedAssignment(machine=HERE, target=TargetState.LAUNCHED),),
+    addresses={HERE: "172.17.8.103"},
+)
+_LOADED_STATE = replace(_UP, current=TargetState.LOADED, active="inactive", sub="dead")
+_LOADED = replace(
+    _LAUNCHED, desired=TargetState.LOADED, current=TargetState.LOADED, states=(_LOADED_STATE,)
+)
+_INACTIVE = replace(
+    _LAUNCHED,
+    desired=TargetState.INACTIVE,
+    current=TargetState.INACTIVE,
+    machine=None,
+    states=(),
+    assignments=(),
+)
+_REFUSED = replace(
+    _INACTIVE,
+    desired=TargetState.LAUNCHED,
+    refusals={HERE: "the machine has no disk", THERE: "it conflicts with a.service here"},
+)
+_GONE = UnitReport(name=WEB)
+
+_START = Goal(aim=Aim.LAUNCHED, hash="new", steady_s=EARLY_DEATH_S)
+_LOAD = Goal(aim=Aim.LOADED, hash="new")
+_STOP = Goal(aim=Aim.STOPPED)
+_UNLOAD = Goal(aim=Aim.INACTIVE)
+_DESTROY = Goal(aim=Aim.GONE)
+
+_STARTED = Reached(f"Unit web.service launched on {LEGEND}", EARLY_DEATH_S)
+
+
+def _with(report: UnitReport, state: UnitState) -> UnitReport:
+    return replace(report, states=(state,))
+
+
+def _started_with(**changes: object) -> UnitReport:
+    return _with(_LAUNCHED, replace(_UP, **changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("report", "goal", "verdict"),
+    [
+        # start
+        pytest.param(_LAUNCHED, _START, _STARTED, id="active"),
+        pytest.param(_started_with(active="reloading"), _START, _STARTED, id="reloading is up"),
+        pytest.param(
+            _started_with(active="inactive", sub="dead"), _START, _STARTED, id="oneshot has run"
+        ),
+        pytest.param(
+            _started_with(active="activating", sub="start", job=""),
+            _START,
+            Pending(f"activating (start) on {LEGEND}"),
+            id="oneshot runs",
+        ),
+        pytest.param(
+            _started_with(active="inactive", sub="dead", job=""),
+            _START,
+            Pending(f"inactive (dead) on {LEGEND}"),
+            id="job is queued",
+        ),
+        pytest.param(
+            _started_with(hash="old"),
+            _START,
+            Pending(f"{LEGEND} has not taken it up yet"),
+            id="the old process still runs",
+        ),
+        pytest.param(
+            _with(_LAUNCHED, replace(_LOADED_STATE, active="failed")),
+            _START,
+            Pending(f"{LEGEND} has it loaded"),
+            id="failed before, not started again yet",
+        ),
+        pytest.param(
+            replace(_LAUNCHED, states=()),
+            _START,
+            Pending(f"{LEGEND} has not taken it up yet"),
+            id="scheduled, not reported",
+        ),
+        pytest.param(
+            replace(_LAUNCHED, machine=None, states=(), assignments=()),
+            _START,
+            Pending("no machine has been chosen for it yet"),
+            id="not scheduled",
+        ),
+        pytest.param(
+            replace(_LAUNCHED, machine=THERE, states=(_UP,)),
+            _START,
+            Pending("2222bbbb... has not taken it up yet"),
+            id="up where it is leaving",
+        ),
+        pytest.param(
+            replace(_LAUNCHED, refusals={THERE: "no"}), _START, _STARTED, id="up, refusals are old"
+        ),
+        # load
+        pytest.param(_LOADED, _LOAD, Reached(f"Unit web.service loaded on {LEGEND}"), id="loaded"),
+        pytest.param(
+            _with(_LOADED, _UP),
+            _LOAD,
+            Pending(f"still active (running) on {LEGEND}"),
+            id="load of a launched unit stops it",
+        ),
+        # stop
+        pytest.param(_LOADED, _STOP, Reached(f"Unit web.service loaded on {LEGEND}"), id="stopped"),
+        pytest.param(
+            _with(_LOADED, replace(_LOADED_STATE, active="failed", sub="failed")),
+            _STOP,
+            Reached(f"Unit web.service loaded on {LEGEND}"),
+            id="stopped, had failed",
+        ),
+        pytest.param(
+            _with(_LOADED, replace(_UP, active="deactivating", sub="stop-sigterm")),
+            _STOP,
+            Pending(f"still deactivating (stop-sigterm) on {LEGEND}"),
+            id="stopping",
+        ),
+        pytest.param(
+            replace(_REFUSED, desired=TargetState.LOADED),
+            _STOP,
+            Reached("Unit web.service inactive"),
+            id="stop of a unit that no machine takes",
+        ),
+        pytest.param(
+            replace(_INACTIVE, desired=TargetState.LOADED),
+            _STOP,
+            Reached("Unit web.service inactive", REFUSAL_STANDS_S),
+            id="stop of a unit that nobody schedules",
+        ),
+        pytest.param(
+            replace(
+                _LOADED,
+                is_global=True,
+                machine=None,
+                states=(_LOADED_STATE, replace(_UP, machine=THERE)),
+            ),
+            _STOP,
+            Pending("still active (running) on 2222bbbb..."),
+            id="global, stopped on one of two",
+        ),
+        pytest.param(
+            replace(_LOADED, is_global=True, machine=None),
+            _STOP,
+            Reached("Unit web.service loaded"),
+            id="global, stopped everywhere",
+        ),
+        # unload
+        pytest.param(_INACTIVE, _UNLOAD, Reached("Unit web.service inactive"), id="unloaded"),
+        pytest.param(
+            replace(_INACTIVE, states=(_UP,)),
+            _UNLOAD,
+            Pending(f"still active (running) on {LEGEND}"),
+            id="unscheduled, still runs",
+        ),
+        pytest.param(
+            replace(_INACTIVE, assignments=_LAUNCHED.assignments),
+            _UNLOAD,
+            Pending("it is still assigned to a machine"),
+            id="still scheduled",
+        ),
+        pytest.param(
+            replace(_REFUSED, desired=TargetState.INACTIVE),
+            _UNLOAD,
+            Reached("Unit web.service inactive"),
+            id="unload of a unit that no machine takes",
+        ),
+        # destroy
+        pytest.param(_GONE, _DESTROY, Reached("Destroyed web.service"), id="gone"),
+        pytest.param(
+            replace(_GONE, states=(replace(_UP, active="deactivating", sub="stop"),)),
+            _DESTROY,
+            Pending("still deactivating (stop) on 113f16a7..."),
+            id="destroyed, still stopping",
+        ),
+    ],
+)
+def test_report_is_judged(report: UnitReport, goal: Goal, verdict: Verdict) -> None:
+    assert judge(report, goal) == verdict
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines", "stands_s"),
+    [
+        pytest.param(
+            {
+                "active": "failed",
+                "sub": "failed",
+                "result": "exit-code",
+                "exit_status": "203/EXEC",
+                "journal": ("Failed at step EXEC", "Main process exited"),
+            },
+            (
+                f"Unit web.service failed on {LEGEND}: exit-code, exit status 203/EXEC",
+                "    Failed at step EXEC",
+                "    Main process exited",
+                "It stays launched in the cluster, and systemd has given it up; "
+                "to try again: fleetctl restart web.service",
+            ),
+            0.0,
+            id="nothing to execute",
+        ),
+        pytest.param(
+            {
+                "active": "activating",
+                "sub": "auto-restart",
+                "result": "exit-code",
+                "exit_status": "1",
+            },
+            (
+                f"Unit web.service failed on {LEGEND}: exit-code, exit status 1",
+                "It stays launched in the cluster and systemd starts it again there (Restart=); "
+                "to end that: fleetctl stop web.service",
+            ),
+            JOURNAL_FOLLOWS_S,
+            id="crash loop",
+        ),
+        pytest.param(
+            {"load": "not-found", "active": "inactive", "sub": "dead", "job": "", "result": ""},
+            (
+                f"Unit web.service cannot be loaded on {LEGEND}: systemd finds its file not-found",
+                "It stays launched in the cluster; correct the file, then: "
+                "fleetctl start --replace web.service",
+            ),
+            JOURNAL_FOLLOWS_S,
+            id="not found",
+        ),
+        pytest.param(
+            {"active": "inactive", "sub": "dead", "job": "dependency", "result": "success"},
+            (
+                f"Unit web.service failed on {LEGEND}: start job dependency",
+                "It stays launched in the cluster, and systemd has given it up; "
+                "to try again: fleetctl restart web.service",
+            ),
+            JOURNAL_FOLLOWS_S,
+            id="a dependency failed",
+        ),
+    ],
+)
+def test_failed_start_tells_what_where_and_what_follows(
+    changes: dict[str, object], lines: tuple[str, ...], stands_s: float
+) -> None:
+    assert judge(_started_with(**changes), _START) == Failed(lines, stands_s)
+
+
+def test_refused_unit_fails_with_a_reason_per_machine() -> None:
+    assert judge(_REFUSED, _START) == Failed(
+        (
+            "Unit web.service runs nowhere, because no machine can take it:",
+            f"  {LEGEND}  the machine has no disk",
+            "  2222bbbb...               it conflicts with a.service here",
+            "It stays launched in the cluster and starts when a machine fits.",
+        ),
+        REFUSAL_STANDS_S,
+    )
+
+
+def test_patient_goal_waits_on_when_refused() -> None:
+    verdict = judge(_REFUSED, replace(_START, patient=True))
+    assert isinstance(verdict, Pending)
+    assert "the machine has no disk" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("report", "goal", "word"),
+    [
+        pytest.param(_GONE, _START, "destroyed", id="destroyed"),
+        pytest.param(replace(_LAUNCHED, hash="other"), _START, "replaced", id="replaced"),
+        pytest.param(_LOADED, _START, "set to loaded", id="stopped"),
+        pytest.param(_LAUNCHED, _STOP, "set to launched", id="started"),
+        pytest.param(_LAUNCHED, _DESTROY, "again", id="submitted again"),
+    ],
+)
+def test_somebody_elses_change_counts_only_if_it_stands(
+    report: UnitReport, goal: Goal, word: str
+) -> None:
+    verdict = judge(report, goal)
+    assert isinstance(verdict, Failed)
+    assert word in verdict.lines[0]
+    assert verdict.stands_s == CONTRADICTION_STANDS_S
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "seconds"),
+    [
+        pytest.param("[Service]\nExecStart=/x\n", "a.service", EARLY_DEATH_S, id="simple"),
+        pytest.param("[Service]\nType=oneshot\n", "a.service", 0.0, id="oneshot"),
+        pytest.param("[Service]\nType=notify\n", "a.service", 0.0, id="says itself"),
+        pytest.param("[Timer]\nOnBootSec=1\n", "a.timer", 0.0, id="no process"),
+    ],
+)
+def test_only_units_that_may_die_early_are_watched_longer(
+    text: str, name: str, seconds: float
+) -> None:
+    assert steady_s(parse_unit(text), name) == seconds
