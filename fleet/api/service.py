@@ -130,7 +130,7 @@ class ApiService:
             encode_unit(placed.unit(record, files.get(record.file), listed=True))
             for record in records
         ]
-        return json_answer(encodecut_page("units", documents, following))
+        return json_answer(encode_page("units", documents, following))
 
     async def _get_unit(self, call: Call) -> Answer:
         cluster = await self._registry.cluster()
@@ -203,7 +203,7 @@ class ApiService:
         ]
         states, following = cut_page(wanted, token)
         documents = [encode_listed_state(state) for state in states]
-        return json_answer(encodecut_page("states", documents, following))
+        return json_answer(encode_page("states", documents, following))
 
     async def _get_state(self, call: Call) -> Answer:
         states = (await self._registry.cluster()).states_of(UnitName(call.route.item))
@@ -216,7 +216,7 @@ class ApiService:
         found = list((await self._registry.cluster()).machines.values())
         machines, following = cut_page(found, token)
         documents = [encode_listed_machine(machine) for machine in machines]
-        return json_answer(encodecut_page("machines", documents, following))
+        return json_answer(encode_page("machines", documents, following))
 
     async def _change_machines(self, call: Call) -> Answer:
         changes = metadata_changes(parse(call.body))

@@ -1,0 +1,241 @@
+"""Following units: whoever asks for some is told at once how they are, and then of every change.
+
+Theory of operation. While anybody follows, one Mirror copies the parts of the store that make up a
+unit's story. `Stories` (pure) finds out which units a new copy changed, and tells one unit's story
+from its own few entries, so that the price of a change does not depend on the cluster's size. Each
+follower has the set of units that it has yet to be told of: a slow one misses steps, never the end,
+and costs no more memory. What a follower is told first is never older than the store was when it
+came: who has just changed a unit and follows it then is not told how it was before.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from dataclasses import replace
+
+from fleet.api.schema import UnitReport, report
+from fleet.cluster import decode_cluster
+from fleet.errors import Unavailable
+from fleet.keys import Keys
+from fleet.machine import Machine
+from fleet.names import UnitName
+from fleet.registry import Registry
+from fleet.store.mirror import Mirror
+from fleet.store.port import Entry, Snapshot
+
+_log = logging.getLogger(__name__)
+
+# How long a new follower waits for the copy to be as new as the store.
+JOIN_S = 5.0
+# With more units than this it costs less to read all records than to name each.
+_FEW = 32
+
+
+class Stories:
+    """The units' stories in one copy of the store after another."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._entries: dict[str, Entry] = {}
+        self._of_unit: dict[UnitName, set[str]] = {}
+        self._machines: Mapping[str, Machine] = {}
+        self.revision = 0
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """What has to be copied; all of it lies under the root."""
+        keys = self._keys
+        return (keys.units, keys.schedule, keys.states, keys.refusals, keys.machines)
+
+    @property
+    def units(self) -> frozenset[UnitName]:
+        """All units of which there is anything to tell."""
+        return frozenset(self._of_unit)
+
+    def take_in(self, entries: Mapping[str, Entry], revision: int) -> frozenset[UnitName]:
+        """Look at a newer copy, and say whose story may have changed."""
+        old = self._entries
+        changed = {key for key, entry in entries.items() if old.get(key) is not entry}
+        gone = old.keys() - entries.keys()
+        self._entries, self.revision = dict(entries), revision
+        touched: set[UnitName] = set()
+        for key in changed | gone:
+            if key.startswith(self._keys.machines):
+                continue
+            unit = UnitName(key.rpartition("/")[2])
+            touched.add(unit)
+            self._index(unit, key, is_there=key not in gone)
+        if any(key.startswith(self._keys.machines) for key in changed | gone):
+            self._machines = self._decoded_machines()
+            touched |= self._of_unit.keys()
+        return frozenset(touched)
+
+    def tell(self, unit: UnitName) -> UnitReport:
+        """The unit's story, whether there is such a unit or not."""
+        own = [self._entries[key] for key in self._of_unit.get(unit, ())]
+        cluster = decode_cluster(self._keys, own, self.revision)
+        return report(replace(cluster, machines=self._machines), unit)
+
+    def is_as_new_as(self, snapshot: Snapshot, units: Iterable[UnitName]) -> bool:
+        """Whether nothing that the snapshot says of the units' records is news here."""
+        if self.revision >= snapshot.revision:
+            return True
+        for key in (self._keys.unit(unit) for unit in units):
+            there, here = snapshot.entries.get(key), self._entries.get(key)
+            if there is None and here is not None:
+                return False
+            if there is not None and (here is None or here.modified < there.modified):
+                return False
+        return True
+
+    def _index(self, unit: UnitName, key: str, *, is_there: bool) -> None:
+        keys = self._of_unit.setdefault(unit, set())
+        if is_there:
+            keys.add(key)
+        else:
+            keys.discard(key)
+        if not keys:
+            del self._of_unit[unit]
+
+    def _decoded_machines(self) -> Mapping[str, Machine]:
+        prefix = self._keys.machines
+        entries = [entry for key, entry in self._entries.items() if key.startswith(prefix)]
+        return decode_cluster(self._keys, entries, self.revision).machines
+
+
+class Follower:
+    """Somebody who follows some units, or all of them; `Following.join` makes one."""
+
+    def __init__(self, stories: Stories, units: frozenset[UnitName] | None) -> None:
+        self._stories = stories
+        self._units = units
+        self._told: dict[UnitName, UnitReport] = {}
+        self._untold: set[UnitName] = set()
+        self._news = asyncio.Event()
+        self._failure: Unavailable | None = None
+
+    async def changes(self, timeout_s: float) -> list[UnitReport]:
+        """What is new since the last call, waiting for it that long; empty if nothing came.
+
+        The first call tells of every unit. Raises Unavailable when there will be no more.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), timeout_s)
+        if self._failure is not None:
+            raise self._failure
+        self._news.clear()
+        untold, self._untold = sorted(self._untold), set()
+        reports = [self._stories.tell(unit) for unit in untold]
+        news = [told for told in reports if self._told.get(told.name) != told]
+        self._told |= {told.name: told for told in news}
+        return news
+
+    def touch(self, units: Collection[UnitName]) -> None:
+        """Have these units told of by the next call, as far as they are followed."""
+        wanted = units if self._units is None else self._units.intersection(units)
+        self._untold.update(wanted)
+        if wanted:
+            self._news.set()
+
+    def fail(self, failure: Unavailable) -> None:
+        """Have every further call raise this."""
+        self._failure = failure
+        self._news.set()
+
+
+class Following:
+    """All followers of one registry, and the one copy of the store that they share."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._followers: set[Follower] = set()
+        self._stories = Stories(registry.keys)
+        self._mirror: Mirror | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._arrived = asyncio.Condition()
+
+    def __len__(self) -> int:
+        return len(self._followers)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the copy follows the store just now."""
+        return self._mirror is not None and self._mirror.is_current
+
+    @contextlib.asynccontextmanager
+    async def join(self, units: frozenset[UnitName] | None) -> AsyncIterator[Follower]:
+        """Follow these units, or all of them; raises Unavailable if the store cannot be read."""
+        follower = Follower(self._stories, units)
+        self._followers.add(follower)
+        try:
+            self._start()
+            snapshot = await self._records(units)
+            await self._catch_up(snapshot, units)
+            follower.touch(self._stories.units if units is None else units)
+            yield follower
+        finally:
+            self._followers.discard(follower)
+            if not self._followers:
+                await self._stop()
+
+    async def close(self, failure: Unavailable) -> None:
+        """Send everybody away with this reason."""
+        for follower in self._followers:
+            follower.fail(failure)
+        await self._stop()
+
+    async def _records(self, units: frozenset[UnitName] | None) -> Snapshot:
+        keys, store = self._registry.keys, self._registry.store
+        if units is None or len(units) > _FEW:
+            return await store.read(keys.units)
+        return await store.read(*(keys.unit(unit) for unit in sorted(units)))
+
+    async def _catch_up(self, snapshot: Snapshot, units: frozenset[UnitName] | None) -> None:
+        keys = self._registry.keys
+        names = units
+        if names is None:
+            names = frozenset(UnitName(key.removeprefix(keys.units)) for key in snapshot.entries)
+        stories = self._stories
+
+        def is_new() -> bool:
+            return self._stories is not stories or stories.is_as_new_as(snapshot, names)
+
+        try:
+            async with asyncio.timeout(JOIN_S), self._arrived:
+                await self._arrived.wait_for(is_new)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"the store's changes have not arrived here within {JOIN_S:g} s"
+            ) from error
+
+    def _start(self) -> None:
+        if self._keeper is None:
+            mirror = Mirror(
+                self._registry.store, *self._stories.prefixes, watch=self._registry.keys.root
+            )
+            self._mirror = mirror
+            self._keeper = asyncio.create_task(self._keep(mirror), name="api-following")
+
+    async def _stop(self) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+            self._mirror = None
+            self._stories = Stories(self._registry.keys)
+
+    async def _keep(self, mirror: Mirror) -> None:
+        copying = asyncio.create_task(mirror.run(), name="api-following-mirror")
+        try:
+            while True:
+                await mirror.wait()
+                if mirror.is_current:
+                    touched = self._stories.take_in(mirror.entries, mirror.revision)
+                    for follower in self._followers:
+                        follower.touch(touched)
+                    async with self._arrived:
+                        self._arrived.notify_all()
+        finally:
+            copying.cancel()
+            await asyncio.gather(copying, return_exceptions=True)
