@@ -10,9 +10,10 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 WRITERS = "fleet"
 READERS = "fleet-viewers"
@@ -65,18 +66,33 @@ def signature(peer: Peer, hostname: str) -> str:
     return peer.user if "@" in peer.user else f"{peer.user}@{hostname}"
 
 
-def local_peer(connection: socket.socket) -> Peer:
+class LocalConnection(Protocol):
+    """A connected Unix socket, as far as it takes to ask the kernel who is there."""
+
+    def getsockopt(self, level: int, option: int, size: int, /) -> bytes: ...
+
+
+def peer_uid(connection: LocalConnection) -> int:
+    """The uid at the other end; raises OSError if the kernel does not tell."""
+    return _credentials(connection)[0]
+
+
+def local_peer(
+    connection: LocalConnection, group_id: Callable[[str], int | None] | None = None
+) -> Peer:
     """Who connected over a Unix socket, with the groups that their process had then.
 
-    May ask the group database, which can take its time; raises OSError if the kernel does not tell.
+    `group_id` finds a group's number, by default in the machine's group database, which can take
+    its time. Raises OSError if the kernel does not tell.
     """
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, uid, gid = _CREDENTIALS.unpack(raw)
+    uid, gid = _credentials(connection)
     if uid == 0:
         return Peer(user="root", uid=0)
     user = user_name(uid)
     gids = {gid, *_other_gids(connection, user, gid)}
-    return Peer(user=user, uid=uid, groups=_named_groups(gids))
+    find = group_id or find_group
+    groups = frozenset(name for name in (WRITERS, READERS) if find(name) in gids)
+    return Peer(user=user, uid=uid, groups=groups)
 
 
 def remote_peer(address: object) -> Peer:
@@ -93,19 +109,21 @@ def user_name(uid: int) -> str:
         return f"uid-{uid}"
 
 
-def group_id(name: str) -> int | None:
-    """The group's number, or None if there is no such group."""
+def find_group(name: str) -> int | None:
+    """The group's number in the machine's group database, or None if there is no such group."""
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         return None
 
 
-def _named_groups(gids: Collection[int]) -> frozenset[str]:
-    return frozenset(name for name in (WRITERS, READERS) if group_id(name) in gids)
+def _credentials(connection: LocalConnection) -> tuple[int, int]:
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, uid, gid = _CREDENTIALS.unpack(raw)
+    return uid, gid
 
 
-def _other_gids(connection: socket.socket, user: str, gid: int) -> list[int]:
+def _other_gids(connection: LocalConnection, user: str, gid: int) -> list[int]:
     try:
         raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
     except OSError:

@@ -18,7 +18,7 @@ from fleet.api.schema import UnitReport, report
 from fleet.cluster import decode_cluster
 from fleet.errors import Unavailable
 from fleet.keys import Keys
-from fleet.machine import Machine
+from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
 from fleet.registry import Registry
 from fleet.store.mirror import Mirror
@@ -39,8 +39,8 @@ class Stories:
         self._keys = keys
         self._entries: dict[str, Entry] = {}
         self._of_unit: dict[UnitName, set[str]] = {}
-        self._machines: Mapping[str, Machine] = {}
-        self.revision = 0
+        self._machines: Mapping[MachineId, Machine] = {}
+        self.revision = -1
 
     @property
     def prefixes(self) -> tuple[str, ...]:
@@ -79,8 +79,8 @@ class Stories:
 
     def is_as_new_as(self, snapshot: Snapshot, units: Iterable[UnitName]) -> bool:
         """Whether nothing that the snapshot says of the units' records is news here."""
-        if self.revision >= snapshot.revision:
-            return True
+        if self.revision < 0 or self.revision >= snapshot.revision:
+            return self.revision >= 0
         for key in (self._keys.unit(unit) for unit in units):
             there, here = snapshot.entries.get(key), self._entries.get(key)
             if there is None and here is not None:
@@ -98,7 +98,7 @@ class Stories:
         if not keys:
             del self._of_unit[unit]
 
-    def _decoded_machines(self) -> Mapping[str, Machine]:
+    def _decoded_machines(self) -> Mapping[MachineId, Machine]:
         prefix = self._keys.machines
         entries = [entry for key, entry in self._entries.items() if key.startswith(prefix)]
         return decode_cluster(self._keys, entries, self.revision).machines
@@ -121,7 +121,8 @@ class Follower:
         The first call tells of every unit. Raises Unavailable when there will be no more.
         """
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._news.wait()
         if self._failure is not None:
             raise self._failure
         self._news.clear()
@@ -150,10 +151,7 @@ class Following:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._followers: set[Follower] = set()
-        self._stories = Stories(registry.keys)
-        self._mirror: Mirror | None = None
-        self._keeper: asyncio.Task[None] | None = None
-        self._arrived = asyncio.Condition()
+        self._copy: _Copy | None = None
 
     def __len__(self) -> int:
         return len(self._followers)
@@ -161,29 +159,35 @@ class Following:
     @property
     def is_current(self) -> bool:
         """Whether the copy follows the store just now."""
-        return self._mirror is not None and self._mirror.is_current
+        return self._copy is not None and self._copy.mirror.is_current
 
     @contextlib.asynccontextmanager
     async def join(self, units: frozenset[UnitName] | None) -> AsyncIterator[Follower]:
         """Follow these units, or all of them; raises Unavailable if the store cannot be read."""
-        follower = Follower(self._stories, units)
+        if self._copy is None:
+            self._copy = _Copy(self._registry, self._followers)
+        copy = self._copy
+        follower = Follower(copy.stories, units)
         self._followers.add(follower)
         try:
-            self._start()
-            snapshot = await self._records(units)
-            await self._catch_up(snapshot, units)
-            follower.touch(self._stories.units if units is None else units)
+            await copy.catch_up(await self._records(units), units)
+            follower.touch(copy.stories.units if units is None else units)
             yield follower
         finally:
             self._followers.discard(follower)
             if not self._followers:
-                await self._stop()
+                await self._drop_copy()
 
     async def close(self, failure: Unavailable) -> None:
         """Send everybody away with this reason."""
         for follower in self._followers:
             follower.fail(failure)
-        await self._stop()
+        await self._drop_copy()
+
+    async def _drop_copy(self) -> None:
+        copy, self._copy = self._copy, None
+        if copy is not None:
+            await copy.close()
 
     async def _records(self, units: frozenset[UnitName] | None) -> Snapshot:
         keys, store = self._registry.keys, self._registry.store
@@ -191,51 +195,56 @@ class Following:
             return await store.read(keys.units)
         return await store.read(*(keys.unit(unit) for unit in sorted(units)))
 
-    async def _catch_up(self, snapshot: Snapshot, units: frozenset[UnitName] | None) -> None:
-        keys = self._registry.keys
+
+class _Copy:
+    """A copy of the store, kept from when it is made until it is closed."""
+
+    def __init__(self, registry: Registry, followers: Collection[Follower]) -> None:
+        self.stories = Stories(registry.keys)
+        self.mirror = Mirror(registry.store, *self.stories.prefixes, watch=registry.keys.root)
+        self._keys = registry.keys
+        self._followers = followers
+        self._arrived = asyncio.Condition()
+        self._keeper = asyncio.create_task(self._keep(), name="api-following")
+
+    async def catch_up(self, snapshot: Snapshot, units: frozenset[UnitName] | None) -> None:
+        """Wait until the copy knows what the snapshot says of the units; raises Unavailable."""
         names = units
         if names is None:
-            names = frozenset(UnitName(key.removeprefix(keys.units)) for key in snapshot.entries)
-        stories = self._stories
-
-        def is_new() -> bool:
-            return self._stories is not stories or stories.is_as_new_as(snapshot, names)
-
+            prefix = self._keys.units
+            names = frozenset(UnitName(key.removeprefix(prefix)) for key in snapshot.entries)
         try:
             async with asyncio.timeout(JOIN_S), self._arrived:
-                await self._arrived.wait_for(is_new)
+                await self._arrived.wait_for(lambda: self.stories.is_as_new_as(snapshot, names))
         except TimeoutError as error:
             raise Unavailable(
                 f"the store's changes have not arrived here within {JOIN_S:g} s"
             ) from error
 
-    def _start(self) -> None:
-        if self._keeper is None:
-            mirror = Mirror(
-                self._registry.store, *self._stories.prefixes, watch=self._registry.keys.root
-            )
-            self._mirror = mirror
-            self._keeper = asyncio.create_task(self._keep(mirror), name="api-following")
+    async def close(self) -> None:
+        self._keeper.cancel()
+        await asyncio.gather(self._keeper, return_exceptions=True)
 
-    async def _stop(self) -> None:
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
-            self._mirror = None
-            self._stories = Stories(self._registry.keys)
-
-    async def _keep(self, mirror: Mirror) -> None:
-        copying = asyncio.create_task(mirror.run(), name="api-following-mirror")
+    async def _keep(self) -> None:
+        copying = asyncio.create_task(self.mirror.run(), name="api-following-mirror")
+        copying.add_done_callback(lambda _: self.mirror.nudge())
         try:
-            while True:
-                await mirror.wait()
-                if mirror.is_current:
-                    touched = self._stories.take_in(mirror.entries, mirror.revision)
-                    for follower in self._followers:
-                        follower.touch(touched)
-                    async with self._arrived:
-                        self._arrived.notify_all()
+            while not copying.done():
+                await self.mirror.wait()
+                if self.mirror.is_current:
+                    await self._take_in()
+            copying.result()
+        except Exception:
+            _log.exception("following the store failed; clients that watch are sent away")
+            for follower in self._followers:
+                follower.fail(Unavailable("following the store failed; fleetd's log says how"))
         finally:
             copying.cancel()
             await asyncio.gather(copying, return_exceptions=True)
+
+    async def _take_in(self) -> None:
+        touched = self.stories.take_in(self.mirror.entries, self.mirror.revision)
+        for follower in self._followers:
+            follower.touch(touched)
+        async with self._arrived:
+            self._arrived.notify_all()
