@@ -36,7 +36,7 @@ from cli.sandbox.readiness import (
     wait_until_one_cluster,
     wait_until_started,
 )
-from cli.sandbox.requirements import check_host
+from cli.sandbox.requirements import check_host, check_root
 from cli.sandbox.state import NodeState, State, load, save
 from cli.sandbox.sweep import Removed, running_in, sweep
 from fleet.errors import Conflict, NotFound, Unavailable
@@ -93,6 +93,7 @@ class Sandbox:
     @classmethod
     def from_spec(cls, spec: Spec, *, report: Report = silent, base: Path = BASE) -> Self:
         """`up`, with everything in one value."""
+        check_root()
         check_host(etcd=spec.etcd > 0, programs=build.find_programs().directory)
         sandbox = cls(Place(name=spec.name, base=base))
         with exclusive(sandbox._place):
@@ -111,6 +112,7 @@ class Sandbox:
     @classmethod
     def open(cls, name: str = DEFAULT_NAME, *, base: Path = BASE) -> Self:
         """The sandbox of that name; raises NotFound if there is none that came up."""
+        check_root()
         check_name(name)
         place = Place(name=name, base=base)
         state = load(place.state)
@@ -400,6 +402,8 @@ class Sandbox:
     def _end(self, *names: str) -> None:
         if names:
             end(lambda: running_in(self._place, *names))
+            if self._state.systemd:
+                host.stop_units([self._place.unit(name) for name in names])
 
     def _set_cables(self, names: Sequence[str], *, cut: bool) -> None:
         nodes = [self.spec.node(name) for name in names]
@@ -418,6 +422,7 @@ class Sandbox:
 
 def remove(name: str, *, base: Path = BASE) -> Removed:
     """Remove the sandbox of that name, or what is left of one; nothing there is no error."""
+    check_root()
     check_name(name)
     place = Place(name=name, base=base)
     if not (place.top.exists() or place.lock.exists()):

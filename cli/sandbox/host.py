@@ -132,6 +132,14 @@ def has_systemd() -> bool:
     return os.path.isdir("/run/systemd/system")
 
 
+def stop_units(units: Sequence[str]) -> None:
+    """Have systemd forget the scopes of what has ended, so that their names are free again."""
+    if units:
+        argv = ["systemctl", "stop", "--quiet", *units]
+        with contextlib.suppress(Unavailable):  # a unit that is gone already is an error to it
+            run(argv)
+
+
 def cgroup_hierarchies() -> list[str]:
     """Where the hierarchies are mounted that a systemd in a container works with."""
     return parse_hierarchies(Path("/proc/self/mountinfo").read_text())

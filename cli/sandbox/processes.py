@@ -100,12 +100,13 @@ def _namespace_pids(status: Iterable[str]) -> list[str]:
 def end(victims: Callable[[], Sequence[Process]]) -> int:
     """Kill what `victims` names, asked again until it names nothing; returns how many were killed.
 
-    A machine's PID 1 dies first, and the kernel then takes the rest of that machine at once. Raises
+    A machine's PID 1 dies first, and the kernel then takes the rest of that machine at once. A
+    dying process has left its namespaces already, so those killed are waited for as well. Raises
     Unavailable if some are still there at the deadline.
     """
     killed: set[Process] = set()
     deadline = time.monotonic() + _END_DEADLINE_S
-    while left := victims():
+    while left := {*victims(), *filter(is_running, killed)}:
         fresh = [process for process in left if process not in killed]
         for process in sorted(fresh, key=lambda process: not is_first(process.pid)):
             with contextlib.suppress(ProcessLookupError):

@@ -36,12 +36,10 @@ def complaint(lacking: dict[str, str]) -> str:
     )
 
 
-def check_root(command: str) -> None:
+def check_root() -> None:
     """Raise Denied unless we are root, as booting machines and joining namespaces needs."""
     if os.geteuid() != 0:
-        raise Denied(
-            f"a sandbox boots machines, which only root may: sudo fleetctl sandbox {command}"
-        )
+        raise Denied("a sandbox boots machines, which only root may do: run it with sudo")
 
 
 def check_host(*, etcd: bool, programs: Path) -> None:

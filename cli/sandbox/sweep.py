@@ -33,6 +33,8 @@ def sweep(place: Place) -> Removed:
     killed = end(lambda: _victims(place, recorded))
     if not host.has_systemd():
         host.remove_cgroups(place.cgroups)
+    elif state:
+        host.stop_units([place.unit(name) for name in state.nodes])
     mounts = host.unmount_below(place.top)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(place.top)

@@ -1,0 +1,304 @@
+"""`fleetctl sandbox`: real systemd machines on this host, to try fleet on."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from cli.sandbox import host
+from cli.sandbox.build import find_programs
+from cli.sandbox.cluster import Sandbox, names, remove
+from cli.sandbox.layout import DEFAULT_NAME, ETCD_SIZES, MAX_MACHINES, Kind, Spec
+from fleet.errors import InvalidRequest, Unavailable
+
+_EXAMPLES = """\b
+Examples:
+  fleetctl sandbox up --machines 3
+  fleetctl sandbox shell
+  fleetctl sandbox kill fleet2
+  fleetctl sandbox down
+"""
+_LIST_COLUMNS = ("MACHINE", "ID", "ADDRESS", "POWER", "NETWORK", "FLEETD")
+_NOTHING = "-"
+_TERMINATING = (signal.SIGTERM, signal.SIGHUP)
+
+_name_option = click.option(
+    "--name",
+    default=DEFAULT_NAME,
+    show_default=True,
+    metavar="NAME",
+    help="Which sandbox; several may be up side by side.",
+)
+
+
+@click.group(epilog=_EXAMPLES)
+def command() -> None:
+    """Boot real machines on this host to try fleet on.
+
+    Every machine is a whole systemd in a container over this host's own `/`: what it changes
+    stays in memory and goes with `down`. The machines and etcd share a network that leads nowhere
+    else. Nothing is downloaded. Needs root.
+    """
+
+
+@command.command("up")
+@_name_option
+@click.option(
+    "--machines",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1, MAX_MACHINES),
+    help="How many machines; they are called fleet1, fleet2, ...",
+)
+@click.option(
+    "--etcd",
+    default="1",
+    show_default=True,
+    type=click.Choice([str(size) for size in ETCD_SIZES]),
+    help="How many members of etcd beside them; with 0 the one machine keeps its own store.",
+)
+@click.option("--agent-ttl", metavar="TIME", help="How soon a silent machine counts as lost: 6s.")
+@click.option(
+    "--metadata",
+    multiple=True,
+    metavar="MACHINE:KEY=VALUE[,...]",
+    help="Metadata of one machine, beside its host= and zone=.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="OPTION=VALUE",
+    help="A line for every machine's fleet.conf.",
+)
+@click.option("--no-fleetd", is_flag=True, help="Boot the machines without starting fleetd.")
+def up(
+    name: str,
+    *,
+    machines: int,
+    etcd: str,
+    agent_ttl: str | None,
+    metadata: Sequence[str],
+    settings: Sequence[str],
+    no_fleetd: bool,
+) -> None:
+    """Boot machines and etcd, and wait until they are one cluster.
+
+    Interrupted or failed, it removes what it has made.
+    """
+    began = time.monotonic()
+    ttl = {"agent_ttl": agent_ttl} if agent_ttl else {}
+    spec = Spec(
+        name=name,
+        machines=machines,
+        etcd=int(etcd),
+        fleetd=not no_fleetd,
+        metadata=parse_metadata(metadata),
+        settings=ttl | dict(_pair(text, "--set OPTION=VALUE") for text in settings),
+    )
+    _leave_when_terminated()
+    sandbox = Sandbox.from_spec(spec, report=click.echo)
+    click.echo(_welcome(sandbox, time.monotonic() - began))
+
+
+def parse_metadata(texts: Iterable[str]) -> dict[str, dict[str, str]]:
+    """`MACHINE:KEY=VALUE,KEY=VALUE` by machine; raises InvalidRequest if one is not like that."""
+    found: dict[str, dict[str, str]] = {}
+    for text in texts:
+        machine, colon, pairs = text.partition(":")
+        if not colon:
+            raise InvalidRequest(f"{text!r} is not --metadata MACHINE:KEY=VALUE")
+        usage = "--metadata MACHINE:KEY=VALUE"
+        found.setdefault(machine, {}).update(_pair(pair, usage) for pair in pairs.split(","))
+    return found
+
+
+def _pair(text: str, usage: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise InvalidRequest(f"{text!r} is not {usage}")
+    return key, value
+
+
+def _leave_when_terminated() -> None:
+    """Let SIGTERM and SIGHUP unwind like Ctrl-C, so that what was made is removed."""
+
+    def leave(number: int, _: FrameType | None) -> NoReturn:
+        sys.exit(128 + number)
+
+    for number in _TERMINATING:
+        signal.signal(number, leave)
+
+
+def _welcome(sandbox: Sandbox, took_s: float) -> str:
+    option = "" if sandbox.name == DEFAULT_NAME else f" --name {sandbox.name}"
+    rows = [
+        (f"fleetctl sandbox shell{option}", "a shell here whose fleetctl speaks to it"),
+        (f"fleetctl sandbox shell{option} fleet1", "a shell on a machine"),
+        (f"fleetctl sandbox kill{option} fleet1", "a power cut; `boot` ends it"),
+        (f"fleetctl sandbox down{option}", "remove it"),
+    ]
+    width = max(len(row[0]) for row in rows)
+    head = f"sandbox {sandbox.name!r} is up in {took_s:.1f} s: {_contents(sandbox.spec)}"
+    return "\n".join([head, *(f"  {line:{width}}   {text}" for line, text in rows)])
+
+
+def _contents(spec: Spec) -> str:
+    machines = f"{spec.machines} machine{'s' * (spec.machines != 1)}"
+    if not spec.etcd:
+        return f"{machines}, no etcd"
+    return f"{machines}, etcd with {spec.etcd} member{'s' * (spec.etcd != 1)}"
+
+
+@command.command("down")
+@_name_option
+def down(name: str) -> None:
+    """Remove a sandbox with all that runs in it, or what is left of one."""
+    removed = remove(name)
+    if not removed:
+        click.echo(f"there is no sandbox {name!r}: nothing to remove")
+        return
+    click.echo(
+        f"sandbox {name!r} removed: {removed.processes} processes ended, "
+        f"{removed.mounts} mounts taken off"
+    )
+
+
+def _nodes_command(verb: str) -> Callable[[Callable[..., None]], click.Command]:
+    """A subcommand of one or more machines, or members of etcd, of a sandbox."""
+
+    def wrap(function: Callable[..., None]) -> click.Command:
+        function = click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")(
+            _name_option(function)
+        )
+        return command.command(verb)(function)
+
+    return wrap
+
+
+@_nodes_command("kill")
+def kill(name: str, machines: Sequence[str]) -> None:
+    """Cut the power of machines, or members of etcd, all at one instant.
+
+    Nothing that runs there survives or says goodbye. The disk stays.
+    """
+    lost = Sandbox.open(name).kill(*machines)
+    for machine in machines:
+        click.echo(f"{machine} lost power" if machine in lost else f"{machine} has no power anyway")
+
+
+@_nodes_command("boot")
+def boot(name: str, machines: Sequence[str]) -> None:
+    """Power machines, or members of etcd, on again, with the disk they had."""
+    booted = Sandbox.open(name).boot(*machines, report=click.echo)
+    for machine in machines:
+        if machine not in booted:
+            click.echo(f"{machine} is on already")
+
+
+@_nodes_command("cut")
+def cut(name: str, machines: Sequence[str]) -> None:
+    """Pull the network cables of machines, or members of etcd; they run on, alone."""
+    Sandbox.open(name).cut(*machines)
+    for machine in machines:
+        click.echo(f"{machine} is cut off from the network")
+
+
+@_nodes_command("heal")
+def heal(name: str, machines: Sequence[str]) -> None:
+    """Plug the network cables in again."""
+    Sandbox.open(name).heal(*machines)
+    for machine in machines:
+        click.echo(f"{machine} is on the network again")
+
+
+@command.command("list")
+@_name_option
+def list_(name: str) -> None:
+    """List the machines and members of etcd of a sandbox."""
+    sandbox = _open(name)
+    machines = {view.name: view for view in sandbox.machines}
+    rows = [_LIST_COLUMNS]
+    for node in sandbox.spec.nodes:
+        on = sandbox.is_on(node.name)
+        is_machine = node.kind is Kind.MACHINE
+        rows.append(
+            (
+                node.name,
+                machines[node.name].id[:8] if is_machine else _NOTHING,
+                node.address,
+                "on" if on else "off",
+                "cut" if sandbox.is_cut(node.name) else "up",
+                _fleetd(sandbox, node.name) if on and is_machine else _NOTHING,
+            )
+        )
+    click.echo(render_table(rows))
+
+
+def _open(name: str) -> Sandbox:
+    others = [other for other in names() if other != name]
+    if others and name not in names():
+        raise Unavailable(f"there is no sandbox {name!r}; up now: {', '.join(others)}")
+    return Sandbox.open(name)
+
+
+def _fleetd(sandbox: Sandbox, machine: str) -> str:
+    return sandbox.run(machine, ["systemctl", "is-active", "fleet.service"]).stdout.strip()
+
+
+def render_table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell, two blanks between them."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+@command.command("shell", context_settings={"allow_interspersed_args": False})
+@_name_option
+@click.argument("machine", required=False)
+@click.argument("argv", nargs=-1, metavar="[COMMAND...]")
+def shell(name: str, machine: str | None, argv: Sequence[str]) -> None:
+    """Open a shell here whose fleetctl speaks to the sandbox, or one on a machine.
+
+    With a COMMAND, run that on the machine, and end with its status.
+    """
+    sandbox = _open(name)
+    if machine is None:
+        _shell_here(sandbox)
+    else:
+        inside = list(argv) or ["sh", "-c", "cd && exec bash -l"]
+        terminal = {"TERM": os.environ.get("TERM", "dumb")}
+        entering = sandbox.enter(machine, inside)
+        _become(entering, {**host.ENVIRONMENT, **terminal})
+
+
+def _shell_here(sandbox: Sandbox) -> None:
+    on = [view.name for view in sandbox.machines if view.pid and not view.cut]
+    if not on:
+        raise Unavailable(
+            f"no machine of sandbox {sandbox.name!r} can be reached: boot or heal one"
+        )
+    directory = str(find_programs().directory)
+    environment = {
+        **os.environ,
+        "FLEETCTL_TUNNEL": on[0],
+        "FLEETCTL_SSH_CONFIG": str(sandbox.ssh_config),
+        "FLEETCTL_KNOWN_HOSTS_FILE": str(sandbox.known_hosts),
+        "PATH": f"{directory}:{os.environ.get('PATH', host.PATH)}",
+    }
+    click.echo(f"fleetctl here speaks to sandbox {sandbox.name!r} through {on[0]}.")
+    click.echo("Leave with exit; the sandbox stays until `fleetctl sandbox down`.")
+    _become([os.environ.get("SHELL") or "/bin/sh"], environment)
+
+
+def _become(argv: Sequence[str], environment: dict[str, Any]) -> NoReturn:
+    sys.stdout.flush()
+    os.execvpe(argv[0], list(argv), environment)  # noqa: S606  the user's own shell
