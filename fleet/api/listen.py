@@ -6,6 +6,7 @@ business (see access.py). Permissions are set before the socket listens: there i
 which it takes connections with others.
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -13,6 +14,7 @@ import socket
 import stat
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.api.access import READERS, WRITERS, find_group
@@ -33,8 +35,23 @@ _USER_OBJ, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x04, 0x08, 0x10, 0x20
 _READ_WRITE = 6
 
 
-def listen_at(path: Path, find: Callable[[str], int | None] = find_group) -> socket.socket:
-    """A listening socket at the path, taking over from one that nobody listens on any more.
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listening socket and the file that stands for it."""
+
+    socket: socket.socket
+    path: Path
+    inode: int
+
+    def remove_file(self) -> None:
+        """Remove the file, unless another one stands there by now."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.path.lstat().st_ino == self.inode:
+                self.path.unlink()
+
+
+def listen_at(path: Path, find: Callable[[str], int | None] = find_group) -> Listener:
+    """Listen at the path, taking over from one that nobody listens on any more.
 
     Raises Conflict if somebody does, InvalidRequest or Unavailable if the path will not do.
     """
@@ -51,7 +68,7 @@ def listen_at(path: Path, find: Callable[[str], int | None] = find_group) -> soc
         if error.errno in (None, errno.ENAMETOOLONG):
             raise InvalidRequest(f"{path} cannot be the path of a socket: {reason}") from error
         raise Unavailable(f"cannot listen on {path}: {reason}") from error
-    return listener
+    return Listener(listener, path, path.lstat().st_ino)
 
 
 def acl_for(group: int, *, members: int) -> bytes:

@@ -18,7 +18,7 @@ from fleet.api import access
 from fleet.api.access import Peer, Verb
 from fleet.api.answers import UNABLE, Answer, Refused, error_answer, error_document, json_answer
 from fleet.api.follow import Follower, Following
-from fleet.api.listen import listen_at
+from fleet.api.listen import Listener, listen_at
 from fleet.api.metrics import Kind, Metric, Sample
 from fleet.api.pages import DEFAULT_LIMIT
 from fleet.api.routes import Endpoint, Route
@@ -76,7 +76,7 @@ class ApiServer:
             gather=self._metrics,
         )
         self._writes: set[asyncio.Task[Answer]] = set()
-        self._own_path: tuple[Path, int] | None = None
+        self._own_listener: Listener | None = None
         self._runner: web.AppRunner | None = None
 
     async def start(
@@ -88,8 +88,8 @@ class ApiServer:
         """
         listeners = list(sockets)
         if unix_path is not None:
-            listeners.append(listen_at(unix_path, self._find_group))
-            self._own_path = (unix_path, unix_path.stat().st_ino)
+            self._own_listener = listen_at(unix_path, self._find_group)
+            listeners.append(self._own_listener.socket)
         app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_route("*", "/{path:.*}", self._handle)
         app.on_response_prepare.append(self._set_headers)
@@ -111,10 +111,8 @@ class ApiServer:
         if self._runner is not None:
             await self._runner.cleanup()
         await asyncio.gather(*self._writes, return_exceptions=True)
-        if self._own_path is not None:
-            path, inode = self._own_path
-            if path.exists() and path.stat().st_ino == inode:
-                path.unlink()
+        if self._own_listener is not None:
+            self._own_listener.remove_file()
 
     # One request
 
@@ -123,11 +121,12 @@ class ApiServer:
         try:
             answer = self._service.readiness()
             if answer is None:
-                route = await self._admit(request)
+                peer = await self._peer(request)
+                route = self._service.admit(request.method, request.path, peer)
                 endpoint = route.endpoint.value
                 if route.endpoint is Endpoint.WATCH:
                     return await self._watch(request)
-                answer = await self._answer(request, route)
+                answer = await self._answer(request, route, peer)
         except FleetError as error:
             answer = error_answer(error)
             _log.debug("%s %s: %s", request.method, request.path, error)
@@ -139,15 +138,10 @@ class ApiServer:
         self._service.count(endpoint, answer.status)
         return _response(answer)
 
-    async def _admit(self, request: web.Request) -> Route:
-        peer = await self._peer(request)
-        request["peer"] = peer
-        return self._service.admit(request.method, request.path, peer)
-
-    async def _answer(self, request: web.Request, route: Route) -> Answer:
+    async def _answer(self, request: web.Request, route: Route, peer: Peer) -> Answer:
         call = Call(
             route=route,
-            peer=request["peer"],
+            peer=peer,
             query={key: request.query.getall(key) for key in request.query},
             content_types=tuple(request.headers.getall("Content-Type", ())),
             body=await _body(request),
@@ -161,8 +155,13 @@ class ApiServer:
         """Do a write that must not stop half-way when whoever asked for it goes away."""
         task = asyncio.create_task(answering, name="api-write")
         self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
+        task.add_done_callback(self._write_ended)
         return await asyncio.shield(task)
+
+    def _write_ended(self, task: asyncio.Task[Answer]) -> None:
+        self._writes.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.debug("a write failed: %s", error)
 
     async def _peer(self, request: web.Request) -> Peer:
         transport = request.transport

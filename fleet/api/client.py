@@ -1,0 +1,351 @@
+"""The client of the API: what fleetctl asks of a fleetd, ours or an original one of fleet 1.0.
+
+Where an original server lacks an endpoint of ours, the client does the same with what there is: a
+bulk change becomes a PUT per unit, a watch becomes a question every quarter of a second. Every wait
+is bounded. Errors are fleet's own, with the server's sentence in them.
+"""
+
+import asyncio
+import contextlib
+import ssl
+import urllib.parse
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from fleet.api.endpoint import Endpoint, connect_failure, parse_endpoint, tls_context
+from fleet.api.fallback import report_of
+from fleet.api.schema import (
+    ListedState,
+    Unit,
+    UnitReport,
+    decode_listed_machine,
+    decode_listed_state,
+    decode_page,
+    decode_report,
+    decode_unit,
+    encode_unit,
+    parse,
+    render,
+)
+from fleet.errors import Conflict, Denied, FleetError, InvalidRequest, NotFound, Unavailable
+from fleet.machine import Machine, MachineId
+from fleet.names import UnitName
+from fleet.registry import UnitChange
+
+_T = TypeVar("_T")
+
+CONNECT_S = 5.0
+READ_S = 30.0
+# A server of ours gives a sign of life every 5 s.
+SILENCE_S = 15.0
+# fleet 1.0's own period; source: fleetctl's waiting for units.
+POLL_S = 0.25
+# Beyond this, all units are watched and those not asked for passed over.
+_MAX_QUERY_BYTES = 256 * 1024
+
+_NO_CONTENTS = "unit does not exist and options field empty"
+
+
+class FleetClient:
+    """A connection to the API of one fleetd. Its methods raise fleet's errors and no others.
+
+    Unavailable says that the server could not be reached or did not answer in time; the others
+    say what the server said.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        tls: ssl.SSLContext | None = None,
+        connect_s: float = CONNECT_S,
+        read_s: float = READ_S,
+        silence_s: float = SILENCE_S,
+        poll_s: float = POLL_S,
+    ) -> None:
+        """`transport` goes another way to the same API, a tunnel for example."""
+        self._endpoint = parse_endpoint(endpoint)
+        self._read_s = read_s
+        self._silence_s = silence_s
+        self._connect_s = connect_s
+        self._poll_s = poll_s
+        # A transport is always given: the one httpx makes for itself reads a bundle of
+        # certificates, for tens of milliseconds, TLS or not.
+        self._http = httpx.AsyncClient(
+            base_url=f"{self._endpoint.url}/fleet/v1/",
+            transport=transport or _transport(self._endpoint, tls),
+            timeout=httpx.Timeout(read_s, connect=connect_s),
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Let go of the connection."""
+        await self._http.aclose()
+
+    # Reading
+
+    async def machines(self) -> tuple[Machine, ...]:
+        """The machines that are alive, by id, with what fleet 1.0 tells of them."""
+        return await self._all("machines", "machines", decode_listed_machine)
+
+    async def units(self) -> tuple[Unit, ...]:
+        """All units by name, without their authors' texts."""
+        return await self._all("units", "units", decode_unit)
+
+    async def unit(self, name: UnitName) -> Unit:
+        """One unit, with its author's text from a server that has it; raises NotFound."""
+        return self._decoded(await self._ask("GET", _item(name)), decode_unit)
+
+    async def states(
+        self, unit: UnitName | None = None, machine: MachineId | None = None
+    ) -> tuple[ListedState, ...]:
+        """systemd's states of all units, or of one, on all machines or on one."""
+        filters = (("unitName", unit), ("machineID", machine))
+        given = {key: str(value) for key, value in filters if value}
+        return await self._all("state", "states", decode_listed_state, given)
+
+    # Writing
+
+    async def apply(self, changes: Sequence[UnitChange]) -> dict[UnitName, bool]:
+        """Make the changes, all or none, and say of each whether the unit's contents are new.
+
+        Raises NotFound for a unit that is neither there nor given contents. An original server
+        gets one change after the other, and those before a refused one are made.
+        """
+        if not changes:
+            return {}
+        documents = [encode_unit(_asked(change)) for change in changes]
+        response = await self._send("PATCH", "units", content=render(documents))
+        if _is_unknown_here(response):
+            return {change.name: await self._put(change) for change in changes}
+        self._check(response)
+        new = self._decoded(response, lambda document: _names(document, "new"))
+        return {change.name: change.name in new for change in changes}
+
+    async def destroy(self, name: UnitName) -> None:
+        """Remove the unit; raises NotFound."""
+        await self._ask("DELETE", _item(name))
+
+    async def set_metadata(self, changes: Sequence[tuple[MachineId, str, str | None]]) -> None:
+        """Set metadata keys of machines; None takes a key away."""
+        operations: list[dict[str, Any]] = []
+        for machine, key, value in changes:
+            operation: dict[str, Any] = {"op": "remove" if value is None else "add"}
+            operation["path"] = f"/{machine}/metadata/{key}"
+            # An object is what fleet 1.0 takes; its documentation has a plain text.
+            operations.append(operation | ({} if value is None else {"value": {"value": value}}))
+        await self._ask("PATCH", "machines", content=render(operations))
+
+    # Watching
+
+    async def watch(self, names: Collection[UnitName] = ()) -> AsyncGenerator[UnitReport, None]:
+        """A report on each of the units at once, and another on every change; no names: on all.
+
+        Goes on until it is closed. Raises Unavailable when the server falls silent, ends the
+        stream or loses its store; watching again tells the whole story anew.
+        """
+        wanted = frozenset(names)
+        url, timeout = self._watch_request(wanted)
+        with self._translated("GET", "watch"):
+            async with self._http.stream("GET", url, timeout=timeout) as response:
+                if response.status_code != 200:
+                    await response.aread()
+                if not _is_unknown_here(response):
+                    self._check(response)
+                    async for line in response.aiter_lines():
+                        if not line.strip():
+                            continue
+                        told = self._report(line)
+                        if not wanted or told.name in wanted:
+                            yield told
+                    raise Unavailable(f"{self._endpoint} ended the stream of reports")
+        async with contextlib.aclosing(self._poll(wanted)) as polled:
+            async for told in polled:
+                yield told
+
+    def _watch_request(self, wanted: frozenset[UnitName]) -> tuple[str, httpx.Timeout]:
+        query = urllib.parse.urlencode([("unit", name) for name in sorted(wanted)])
+        timeout = httpx.Timeout(self._silence_s, connect=self._connect_s)
+        return (f"watch?{query}" if query and len(query) <= _MAX_QUERY_BYTES else "watch"), timeout
+
+    def _report(self, line: str) -> UnitReport:
+        document = self._understood(lambda: parse(line.encode()))
+        if isinstance(document, dict) and "error" in document:
+            raise self._error(503, document)
+        return self._understood(lambda: decode_report(document))
+
+    async def _poll(self, wanted: frozenset[UnitName]) -> AsyncGenerator[UnitReport, None]:
+        """What a watch tells, from a server that has none: without reasons and refusals."""
+        told: dict[UnitName, UnitReport] = {}
+        while True:
+            addresses = {machine.id: machine.address for machine in await self.machines()}
+            names = wanted or {unit.name for unit in await self.units()} | told.keys()
+            for name in sorted(names):
+                new = await self._observed(name, addresses)
+                if told.get(name) != new:
+                    told[name] = new
+                    yield new
+            await asyncio.sleep(self._poll_s)
+
+    async def _observed(self, name: UnitName, addresses: dict[MachineId, str]) -> UnitReport:
+        try:
+            unit = await self.unit(name)
+        except NotFound:
+            return UnitReport(name=name)
+        return report_of(unit, await self.states(unit=name), addresses)
+
+    # Requests
+
+    async def _put(self, change: UnitChange) -> bool:
+        asked = _asked(change)
+        options = change.file.options if change.file else ()
+        plain = Unit(name=asked.name, options=options, desired=asked.desired)
+        response = await self._send("PUT", _item(change.name), content=render(encode_unit(plain)))
+        self._check(response)
+        return response.status_code == 201
+
+    async def _all(
+        self,
+        path: str,
+        kind: str,
+        decode: Callable[[object], _T],
+        filters: dict[str, str] | None = None,
+    ) -> tuple[_T, ...]:
+        """A whole list: in one answer from a server of ours, page by page from an original."""
+        things: list[_T] = []
+        params = {"whole": "true", **(filters or {})}
+        while True:
+            response = await self._ask("GET", path, params=params)
+            page, following = self._decoded(
+                response, lambda document: decode_page(kind, document, decode)
+            )
+            things += page
+            if not page or following is None or following == params.get("nextPageToken"):
+                return tuple(things)
+            params["nextPageToken"] = following
+
+    async def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
+        response = await self._send(method, path, **request)
+        self._check(response)
+        return response
+
+    async def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+        if "content" in request:
+            request["headers"] = {"Content-Type": "application/json"}
+        with self._translated(method, path):
+            return await self._http.request(method, path, **request)
+
+    # Answers and errors
+
+    def _check(self, response: httpx.Response) -> None:
+        if not response.is_success:
+            raise self._error(response.status_code, _document(response))
+
+    def _error(self, status: int, document: object) -> FleetError:
+        """The error that a server's answer stands for; a stream's error says its own status."""
+        error = _error_of(document)
+        code, message, reason = error.get("code"), error.get("message"), error.get("reason")
+        status = code if isinstance(code, int) else status
+        sentence = message if isinstance(message, str) and message else ""
+        if isinstance(reason, str) and reason:
+            sentence = f"{sentence}: {reason}"
+        if status == 409 and sentence == _NO_CONTENTS:
+            return NotFound(sentence)
+        kind = _ERRORS.get(status, Unavailable)
+        return kind(sentence or f"{self._endpoint} answered with HTTP status {status}")
+
+    def _decoded(self, response: httpx.Response, decode: Callable[[object], _T]) -> _T:
+        return self._understood(lambda: decode(parse(response.content)))
+
+    def _understood(self, read: Callable[[], _T]) -> _T:
+        try:
+            return read()
+        except InvalidRequest as error:
+            raise Unavailable(
+                f"{self._endpoint} answers, but not as a fleetd does: {error}"
+            ) from error
+
+    @contextlib.contextmanager
+    def _translated(self, method: str, path: str) -> Iterator[None]:
+        """Within this, httpx's errors are fleet's."""
+        try:
+            yield
+        except httpx.ConnectTimeout as error:
+            raise Unavailable(
+                f"{self._endpoint} did not take the connection within {self._connect_s:g} s"
+            ) from error
+        except httpx.TimeoutException as error:
+            silence = self._silence_s if path == "watch" else self._read_s
+            raise Unavailable(
+                f"{self._endpoint} has not answered {method} {path} for {silence:g} s"
+            ) from error
+        except httpx.ConnectError as error:
+            raise Unavailable(connect_failure(self._endpoint, error)) from error
+        except httpx.HTTPError as error:
+            raise Unavailable(
+                f"the connection to {self._endpoint} broke: {str(error) or type(error).__name__}"
+            ) from error
+
+
+_ERRORS: dict[int, type[FleetError]] = {
+    400: InvalidRequest,
+    403: Denied,
+    404: NotFound,
+    405: InvalidRequest,
+    409: Conflict,
+    413: InvalidRequest,
+    415: InvalidRequest,
+}
+
+
+def _transport(endpoint: Endpoint, tls: ssl.SSLContext | None) -> httpx.AsyncBaseTransport:
+    if endpoint.is_tls:
+        return httpx.AsyncHTTPTransport(verify=tls or tls_context())
+    return httpx.AsyncHTTPTransport(uds=endpoint.unix_path, verify=False)
+
+
+def _item(name: UnitName) -> str:
+    return f"units/{urllib.parse.quote(name, safe='')}"
+
+
+def _asked(change: UnitChange) -> Unit:
+    text = change.file.text if change.file else None
+    return Unit(name=change.name, text=text, desired=change.target)
+
+
+def _is_unknown_here(response: httpx.Response) -> bool:
+    """Whether this is how an original server answers to an endpoint of ours, read whole."""
+    return response.status_code == 405 or (
+        response.status_code == 404 and not _error_of(_document(response)).get("message")
+    )
+
+
+def _document(response: httpx.Response) -> object:
+    with contextlib.suppress(InvalidRequest):
+        return parse(response.content)
+    return None
+
+
+def _error_of(document: object) -> Mapping[str, Any]:
+    found = document.get("error") if isinstance(document, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _names(document: object, member: str) -> frozenset[str]:
+    names = document.get(member) if isinstance(document, dict) else None
+    return frozenset(name for name in names or () if isinstance(name, str))

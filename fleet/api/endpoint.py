@@ -1,0 +1,81 @@
+"""Where a server is, what verifies it, and why it cannot be reached."""
+
+import ssl
+import urllib.parse
+from dataclasses import dataclass
+
+from fleet.errors import InvalidRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a server is: a URL, and the path of its Unix socket if it is one."""
+
+    url: str
+    unix_path: str | None = None
+
+    def __str__(self) -> str:
+        return self.unix_path or self.url
+
+    @property
+    def is_tls(self) -> bool:
+        return self.url.startswith("https:")
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """The endpoint of that text, or the first of a comma list; raises InvalidRequest."""
+    first = text.split(",")[0].strip()
+    parts = urllib.parse.urlsplit(first)
+    if not parts.scheme:
+        raise InvalidRequest("URL scheme undefined")
+    if parts.scheme in ("unix", "file"):
+        if parts.netloc or not parts.path:
+            raise InvalidRequest(
+                f'unable to connect to host "{parts.netloc}" with scheme "{parts.scheme}"'
+            )
+        return Endpoint("http://fleet", parts.path)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidRequest(f"endpoint {first!r} is none: use unix:///path, http:// or https://")
+    return Endpoint(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}")
+
+
+def tls_context(*, ca_file: str = "", cert_file: str = "", key_file: str = "") -> ssl.SSLContext:
+    """What verifies an https server, against the file's authorities or the system's.
+
+    Raises InvalidRequest naming the files if they cannot be read or do not belong together.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+        if cert_file or key_file:
+            context.load_cert_chain(cert_file, key_file or None)
+    except (OSError, ValueError) as error:
+        files = ", ".join(name for name in (ca_file, cert_file, key_file) if name)
+        raise InvalidRequest(f"the TLS files {files} cannot be used: {error}") from error
+    return context
+
+
+def connect_failure(endpoint: Endpoint, error: BaseException) -> str:
+    """Why the endpoint cannot be reached, and what to do, in one sentence."""
+    cause = _os_error(error)
+    if endpoint.unix_path is None:
+        return f"cannot connect to {endpoint}: {cause or error}"
+    match cause:
+        case FileNotFoundError():
+            return f"there is no socket {endpoint}: is fleetd running?"
+        case ConnectionRefusedError():
+            return f"nobody listens on {endpoint}: is fleetd running?"
+        case PermissionError():
+            return (
+                f"you may not use {endpoint}: that takes membership of group fleet "
+                "(fleet-viewers to read), or root"
+            )
+    return f"cannot connect to {endpoint}: {cause or error}"
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The system's own error behind httpx's."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
