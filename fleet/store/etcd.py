@@ -1,0 +1,204 @@
+"""The store in etcd v3, through its JSON gateway.
+
+Reads go through the quorum, and what is more than a page is read on at the revision of the first
+one. A watch moves on to another server by itself, from the last revision it delivered; a member
+that is silent is asked every few seconds whether it can still reach its peers, because neither a
+frozen machine nor a lost quorum closes a connection. Only when no server is left is it Unavailable.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+from fleet.errors import InvalidRequest, Unavailable
+from fleet.store import etcd_wire as wire
+from fleet.store.connect import EtcdSettings
+from fleet.store.etcd_link import EtcdLink
+from fleet.store.etcd_wire import EtcdFault, Fault, Span
+from fleet.store.port import (
+    MAX_TXN_OPS,
+    Changes,
+    Commit,
+    Compacted,
+    Delete,
+    Entry,
+    Guard,
+    LeaseId,
+    Put,
+    Snapshot,
+    check_transaction,
+)
+
+# Older gateways pass on at most 4 MiB; rows of fleet are a few hundred bytes.
+PAGE_ENTRIES = 500
+PROBE_S = 3.0
+_PAUSE_S = 0.2
+_READS = 3
+
+
+class EtcdStore:
+    """A store in an etcd cluster; used from one event loop, and sharing nothing with another."""
+
+    def __init__(self, settings: EtcdSettings, *, probe_s: float = PROBE_S) -> None:
+        """Connects at the first use; raises InvalidRequest for settings that cannot work."""
+        self._link = EtcdLink(settings)
+        self._probe_s = probe_s
+        self._waiting: set[asyncio.Task[str | None]] = set()
+
+    async def read(self, *prefixes: str) -> Snapshot:
+        spans = [wire.span_of(prefix) for prefix in dict.fromkeys(prefixes)]
+        for _ in range(_READS):
+            try:
+                return await self._read(spans)
+            except EtcdFault as fault:
+                if fault.fault is not Fault.COMPACTED:
+                    raise _translate(fault) from fault
+        raise Unavailable("etcd compacts its history faster than it can be read")
+
+    async def commit(self, guards: Sequence[Guard], operations: Sequence[Put | Delete]) -> Commit:
+        check_transaction(guards, operations)
+        document = wire.encode_commit(guards, operations)
+        try:
+            return wire.decode_commit(await self._link.call(wire.TXN, document, may_repeat=False))
+        except EtcdFault as fault:
+            leases = {each.lease or "" for each in operations if isinstance(each, Put)} - {""}
+            raise _translate(fault, " or ".join(sorted(leases))) from fault
+
+    async def grant(self, ttl_s: float) -> LeaseId:
+        try:
+            return wire.decode_grant(await self._link.call(wire.GRANT, wire.encode_grant(ttl_s)))
+        except EtcdFault as fault:
+            raise _translate(fault) from fault
+
+    async def renew(self, lease: LeaseId) -> None:
+        try:
+            answer = await self._link.call(wire.KEEPALIVE, wire.encode_lease(lease))
+            wire.decode_renewal(answer, lease)
+        except EtcdFault as fault:
+            raise _translate(fault, lease) from fault
+
+    async def revoke(self, lease: LeaseId) -> None:
+        try:
+            await self._link.call(wire.REVOKE, wire.encode_lease(lease))
+        except EtcdFault as fault:
+            if fault.fault is not Fault.LEASE_LOST:
+                raise _translate(fault) from fault
+
+    async def watch(self, prefix: str, after: int) -> AsyncIterator[Changes]:
+        failures: dict[str, str] = {}
+        count = 0
+        while not self._link.is_closed:
+            server = self._link.order()[0]
+            try:
+                async with contextlib.aclosing(self._follow(server, prefix, after)) as found:
+                    async for changes in found:
+                        failures, count = {}, 0
+                        after = max(after, changes.revision)
+                        yield changes
+            except EtcdFault as fault:
+                if fault.fault not in (Fault.NOT_DONE, Fault.UNKNOWN, Fault.TOKEN):
+                    raise _translate(fault) from fault
+                failures[server] = str(fault)
+                count += 1
+                self._link.avoid(server)
+                if count >= self._link.tries:
+                    raise self._link.unavailable(failures) from fault
+                await asyncio.sleep(_PAUSE_S if len(failures) < count else 0)
+
+    async def close(self) -> None:
+        await self._link.close()
+        for line in self._waiting:
+            line.cancel()
+
+    async def _read(self, spans: Sequence[Span]) -> Snapshot:
+        """Everything in the spans at one revision; raises EtcdFault."""
+        if not spans:
+            answer = await self._link.call(wire.RANGE, wire.encode_probe())
+            return Snapshot(wire.decode_header(answer).revision, {})
+        entries: dict[str, Entry] = {}
+        left = deque(spans)
+        revision, limit = 0, PAGE_ENTRIES
+        while left:
+            batch = [left.popleft() for _ in range(min(len(left), MAX_TXN_OPS))]
+            document = wire.encode_read(batch, limit=limit, revision=revision)
+            try:
+                answer = await self._link.call(wire.TXN, document)
+            except EtcdFault as fault:
+                if fault.fault is not Fault.TOO_LONG or limit == 1:
+                    raise
+                limit = max(1, limit // 8)
+                left.extend(batch)
+                continue
+            revision = revision or wire.decode_header(answer).revision
+            for page in wire.decode_read(answer, batch):
+                entries |= {entry.key: entry for entry in page.entries}
+                left.extend([page.rest] if page.rest else [])
+        return Snapshot(revision, dict(sorted(entries.items())))
+
+    async def _follow(self, server: str, prefix: str, after: int) -> AsyncGenerator[Changes]:
+        """The watch at one server, until that fails with EtcdFault or the store is closed."""
+        reader = wire.WatchReader()
+        async with self._link.stream(server, wire.encode_watch(prefix, after)) as lines:
+            line = self._next(lines)
+            try:
+                while True:
+                    had_begun = reader.header is not None
+                    wait_s = self._probe_s if had_begun else self._link.timeout_s
+                    await asyncio.wait({line}, timeout=wait_s)
+                    if line.cancelled():
+                        return
+                    if not line.done():
+                        await self._probe(server, had_begun=had_begun)
+                        continue
+                    text = line.result()
+                    if text is None:
+                        raise EtcdFault(Fault.UNKNOWN, "it ended the watch")
+                    line = self._next(lines, line)
+                    found = reader.read(text)
+                    if not had_begun and reader.header is not None:
+                        await self._begin(server, after)
+                        yield Changes(after, ())
+                    for changes in found:
+                        yield changes
+            finally:
+                self._waiting.discard(line)
+                line.cancel()
+                await asyncio.wait({line})
+
+    async def _begin(self, server: str, after: int) -> None:
+        """Find out whether the server can deliver what the watch asks for.
+
+        A watch from the very revision that was compacted may lack the deletions in it (etcd issue
+        18089), and one from a revision still to come would silently wait for it.
+        """
+        await self._link.ask(server, wire.RANGE, wire.encode_probe(after), for_watch=True)
+
+    async def _probe(self, server: str, *, had_begun: bool) -> None:
+        if not had_begun:
+            raise EtcdFault(Fault.UNKNOWN, f"timed out after {self._link.timeout_s:g} s")
+        await self._link.ask(server, wire.RANGE, wire.encode_probe(), for_watch=True)
+
+    def _next(
+        self, lines: AsyncIterator[str], done: "asyncio.Task[str | None] | None" = None
+    ) -> "asyncio.Task[str | None]":
+        """Begin to read a line; as a task, since a read that is cancelled loses its connection."""
+        self._waiting.discard(done) if done else None
+        task = asyncio.create_task(_line(lines))
+        self._waiting.add(task)
+        return task
+
+
+async def _line(lines: AsyncIterator[str]) -> str | None:
+    return await anext(lines, None)
+
+
+def _translate(fault: EtcdFault, lease: str = "") -> Exception:
+    """The port's error for what etcd answered."""
+    if fault.fault is Fault.COMPACTED:
+        return Compacted(f"etcd: {fault}")
+    if fault.fault is Fault.LEASE_LOST:
+        return wire.lost_lease(lease)
+    if fault.fault is Fault.REFUSED:
+        return InvalidRequest(f"etcd refuses the request: {fault}")
+    return Unavailable(f"etcd cannot be used: {fault}")

@@ -1,0 +1,303 @@
+"""The connection to etcd's gateway: servers and failover, time limits, logging in, TLS.
+
+It carries documents and knows nothing of keys. One request goes to one server after the other until
+one answers, but a request that must not be done twice goes no further once a server may have done
+it. Every wait is bounded: a member that is frozen, or cut off from its peers, holds a connection
+open and answers after seven seconds or never. What comes back is checked for being from the same
+cluster as ever, and not from its past: a cluster that was emptied looks as if nothing were desired,
+and so it counts as one that does not answer until fleetd is restarted.
+
+At most a few requests are under way at a time: httpx gets slower, not faster, beyond that. Watches
+have a pool of their own. Nothing of a request's contents ever comes into a message.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import ssl
+import urllib.parse
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import httpx
+
+from fleet.errors import InvalidRequest, Unavailable
+from fleet.store import etcd_wire as wire
+from fleet.store.connect import EtcdSettings
+from fleet.store.etcd_wire import Document, EtcdFault, Fault
+
+_log = logging.getLogger(__name__)
+
+IN_FLIGHT = 4
+# Faults that are no answer: the next server may know better.
+_NO_ANSWER = frozenset({Fault.NOT_DONE, Fault.UNKNOWN, Fault.DENIED, Fault.TOKEN})
+# Of these answers a member says by itself how far it is; the others come through the quorum.
+_LOCAL = frozenset({wire.KEEPALIVE, wire.WATCH, wire.AUTHENTICATE})
+
+
+class EtcdLink:
+    """Carries requests to whichever server of the cluster answers; used from one event loop."""
+
+    def __init__(self, settings: EtcdSettings) -> None:
+        """Raises InvalidRequest for servers or certificates that cannot work."""
+        self.servers = tuple(_server(text) for text in settings.servers)
+        if not self.servers:
+            raise InvalidRequest("etcd_servers is empty")
+        self.timeout_s = settings.request_timeout_s
+        self.tries = max(2, len(self.servers))
+        self._settings = settings
+        self._current = 0
+        self._turns = asyncio.Semaphore(IN_FLIGHT)
+        self._token = ""
+        self._logging_in = asyncio.Lock()
+        self._horizon = wire.Horizon()
+        trust = _trust(settings, self.servers)
+        self._calls = self._client(trust)
+        self._watches = self._client(trust)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._calls.is_closed
+
+    def order(self) -> Sequence[str]:
+        """The servers to try, in order; a single one twice, since a connection may have died."""
+        first = self._current
+        return [self.servers[(first + step) % len(self.servers)] for step in range(self.tries)]
+
+    def avoid(self, server: str) -> None:
+        """Begin with the next server from now on."""
+        if self.servers[self._current] == server:
+            self._current = (self._current + 1) % len(self.servers)
+
+    async def call(self, path: str, document: Document, *, may_repeat: bool = True) -> Document:
+        """The answer of the first server that gives one.
+
+        Raises Unavailable, which names the servers and their troubles, and EtcdFault for what etcd
+        answers otherwise.
+        """
+        tried: dict[str, str] = {}
+        limit_s = (self.tries + 2) * self.timeout_s
+        try:
+            async with asyncio.timeout(limit_s), self._turns:
+                for server in self.order():
+                    try:
+                        return await self.ask(server, path, document)
+                    except EtcdFault as fault:
+                        if fault.fault not in _NO_ANSWER:
+                            raise
+                        tried[server] = str(fault)
+                        self.avoid(server)
+                        if not may_repeat and fault.fault is Fault.UNKNOWN:
+                            break
+        except TimeoutError as error:
+            raise self.unavailable(tried | {"in all": f"timed out after {limit_s:g} s"}) from error
+        raise self.unavailable(tried)
+
+    async def ask(
+        self, server: str, path: str, document: Document, *, for_watch: bool = False
+    ) -> Document:
+        """The answer of this server; raises EtcdFault, also if there is none."""
+        client = self._watches if for_watch else self._calls
+        token = await self._authorize(client, server)
+        try:
+            return await self._post(client, server, path, document)
+        except EtcdFault as fault:
+            if fault.fault is not Fault.TOKEN or not self._settings.username:
+                raise
+        self._forget(token)
+        await self._authorize(client, server)
+        return await self._post(client, server, path, document)
+
+    @contextlib.asynccontextmanager
+    async def stream(self, server: str, document: Document) -> AsyncIterator[AsyncIterator[str]]:
+        """The lines of a watch; the iterator raises EtcdFault when the connection is lost."""
+        await self._authorize(self._watches, server)
+        try:
+            with _translated(self.timeout_s):
+                request = self._watches.build_request(
+                    "POST",
+                    f"{server}{wire.WATCH}",
+                    json=document,
+                    # Without it a member that has lost its leader is silent for ever.
+                    headers={**self._headers(), "Grpc-Metadata-hasleader": "true"},
+                    timeout=httpx.Timeout(self.timeout_s, read=None),
+                )
+                async with asyncio.timeout(self.timeout_s):
+                    response = await self._watches.send(request, stream=True)
+            try:
+                if response.status_code != 200:
+                    raise await self._refusal(response)
+                yield _lines(response, self.timeout_s)
+            finally:
+                await response.aclose()
+        except EtcdFault as fault:
+            if fault.fault is Fault.TOKEN:
+                self._forget(self._token)
+            raise
+
+    def check(self, answer: Document) -> None:
+        """Raise EtcdFault if what a watch said is from another cluster."""
+        self._horizon.check_cluster(wire.decode_header(answer))
+
+    def unavailable(self, tried: dict[str, str]) -> Unavailable:
+        """The error that names each server with its trouble."""
+        if self.is_closed:
+            return Unavailable("the connection to etcd is closed")
+        told = "; ".join(f"{server}: {words}" for server, words in tried.items())
+        return Unavailable(f"etcd does not answer: {told}")
+
+    async def close(self) -> None:
+        await self._calls.aclose()
+        await self._watches.aclose()
+
+    async def _post(
+        self, client: httpx.AsyncClient, server: str, path: str, document: Document
+    ) -> Document:
+        floor = self._horizon.floor
+        with _translated(self.timeout_s):
+            response = await client.post(
+                f"{server}{path}", json=document, headers=self._headers(), timeout=self.timeout_s
+            )
+        if response.status_code != 200:
+            raise await self._refusal(response)
+        answer = wire.decode_document(response.content)
+        if "error" in answer:
+            raise wire.decode_fault(200, answer)
+        header = wire.decode_header(answer.get("result", answer))
+        self._horizon.check_cluster(header)
+        if path not in _LOCAL:
+            self._horizon.check(header, floor)
+        return answer
+
+    async def _refusal(self, response: httpx.Response) -> EtcdFault:
+        with _translated(self.timeout_s):
+            async with asyncio.timeout(self.timeout_s):
+                content = await response.aread()
+        try:
+            document = wire.decode_document(content)
+        except EtcdFault:
+            document = {}
+        return wire.decode_fault(response.status_code, document)
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": self._token} if self._token else {}
+
+    async def _authorize(self, client: httpx.AsyncClient, server: str) -> str:
+        """Log in if that is wanted and has not been done; the token that is then used."""
+        settings = self._settings
+        if self.is_closed:
+            raise EtcdFault(Fault.NOT_DONE, "the connection is closed")
+        if not settings.username or self._token:
+            return self._token
+        async with self._logging_in:
+            if not self._token:
+                login = wire.encode_login(settings.username, settings.password or "")
+                try:
+                    answer = await self._post(client, server, wire.AUTHENTICATE, login)
+                    self._token = wire.decode_login(answer)
+                except EtcdFault as fault:
+                    if fault.fault is not Fault.NO_AUTH:
+                        raise
+                    _log.debug("%s: the cluster has no users, going on without", server)
+        return self._token
+
+    def _forget(self, token: str) -> None:
+        if self._token == token:
+            self._token = ""
+
+    def _client(self, trust: ssl.SSLContext) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            verify=trust,
+            # A proxy meant for the web must not come between.
+            trust_env=False,
+            timeout=self.timeout_s,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=IN_FLIGHT),
+        )
+
+
+async def _lines(response: httpx.Response, timeout_s: float) -> AsyncIterator[str]:
+    with _translated(timeout_s):
+        async for line in response.aiter_lines():
+            if line:
+                yield line
+
+
+@contextlib.contextmanager
+def _translated(timeout_s: float) -> Iterator[None]:
+    """Turn httpx's errors into faults, in plain words."""
+    try:
+        yield
+    except (httpx.TransportError, TimeoutError) as error:
+        surely_not = isinstance(
+            error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout
+        )
+        fault = Fault.NOT_DONE if surely_not else Fault.UNKNOWN
+        raise EtcdFault(fault, _words(error, timeout_s)) from error
+
+
+def _words(error: BaseException, timeout_s: float) -> str:
+    if isinstance(error, httpx.TimeoutException | TimeoutError):
+        return f"timed out after {timeout_s:g} s"
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"TLS: its certificate is not trusted ({cause.verify_message})"
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS: {(cause.reason or 'the handshake failed').lower().replace('_', ' ')}"
+        if isinstance(cause, socket.gaierror):
+            return "its name cannot be resolved"
+        if isinstance(cause, OSError) and cause.errno:
+            return os.strerror(cause.errno).lower()
+    return "the connection was lost"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error with all it came from, groups included."""
+    yield error
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _causes(inner)
+    origin = error.__cause__ or error.__context__
+    if origin is not None:
+        yield from _causes(origin)
+
+
+def _server(text: str) -> str:
+    """The server's URL without a trailing slash; raises InvalidRequest."""
+    url = urllib.parse.urlsplit(text.strip())
+    try:
+        is_complete = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:
+        is_complete = False
+    if url.username or url.password:
+        shown = f"{url.scheme}://...@{url.hostname}"
+        raise InvalidRequest(f"{shown}: give the user in etcd_username and etcd_password instead")
+    if not is_complete or url.path.strip("/") or url.query or url.fragment:
+        raise InvalidRequest(f"etcd server {text!r} is not a URL like http://10.0.0.1:2379")
+    return f"{url.scheme}://{url.netloc}"
+
+
+def _trust(settings: EtcdSettings, servers: Sequence[str]) -> ssl.SSLContext:
+    """Whom to trust and what to show; certificates of servers are verified always."""
+    if bool(settings.certfile) != bool(settings.keyfile):
+        raise InvalidRequest("etcd_certfile and etcd_keyfile are only of use together")
+    if not any(server.startswith("https://") for server in servers):
+        # Trusts nobody, and spares the reading of the system's authorities.
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context = ssl.create_default_context(cafile=settings.cafile)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidRequest(f"etcd_cafile {settings.cafile}: {_file_words(error)}") from error
+    if settings.certfile and settings.keyfile:
+        try:
+            context.load_cert_chain(settings.certfile, settings.keyfile)
+        except (OSError, ssl.SSLError) as error:
+            pair = f"etcd_certfile {settings.certfile} with etcd_keyfile {settings.keyfile}"
+            raise InvalidRequest(f"{pair}: {_file_words(error)}") from error
+    return context
+
+
+def _file_words(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"no usable PEM ({(error.reason or str(error)).lower().replace('_', ' ')})"
+    return os.strerror(error.errno).lower() if error.errno else str(error)

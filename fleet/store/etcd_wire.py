@@ -1,0 +1,447 @@
+"""The etcd v3 JSON gateway on the wire: requests as documents, answers as values. No I/O.
+
+What the gateway does that one has to know: 64-bit numbers are strings and bytes are base64; a zero
+value is left out (no `kvs` when nothing was found, no `succeeded` when it is false, no `type` for a
+put); unknown fields are ignored in silence, so requests are only ever built here. Answers differ in
+shape between versions, so an error is read from whichever fields there are. Above all, what is not
+an answer of etcd is never taken for an empty one: every answer has to carry its header.
+"""
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from fleet.errors import FleetError
+from fleet.store.port import (
+    Changes,
+    Commit,
+    Delete,
+    Entry,
+    Event,
+    Guard,
+    LeaseId,
+    LeaseLost,
+    Put,
+)
+
+RANGE = "/v3/kv/range"
+TXN = "/v3/kv/txn"
+WATCH = "/v3/watch"
+GRANT = "/v3/lease/grant"
+KEEPALIVE = "/v3/lease/keepalive"
+REVOKE = "/v3/lease/revoke"
+AUTHENTICATE = "/v3/auth/authenticate"
+
+Document = Mapping[str, Any]
+
+
+class Fault(StrEnum):
+    """What an error of etcd means for whoever asked."""
+
+    NOT_DONE = "not done"
+    """This server could not, and surely did not: ask another."""
+    UNKNOWN = "unknown"
+    """This server may or may not have done it."""
+    COMPACTED = "compacted"
+    LEASE_LOST = "lease lost"
+    TOKEN = "token"  # noqa: S105 - no password
+    """The token has expired or is missing: log in and ask again."""
+    NO_AUTH = "no auth"
+    """A login was tried, and the cluster has no users."""
+    DENIED = "denied"
+    TOO_LONG = "too long"
+    """The answer would be longer than the gateway passes on: ask for less at a time."""
+    REFUSED = "refused"
+
+
+class EtcdFault(FleetError):
+    """An error answer of etcd, or an answer that cannot be one of etcd's."""
+
+    def __init__(self, fault: Fault, words: str) -> None:
+        self.fault = fault
+        super().__init__(words)
+
+
+# Fragments of etcd's error messages (api/v3rpc/rpctypes/error.go) with what they mean, and in
+# whose words; "" keeps etcd's own. The first that fits counts.
+_MESSAGES: tuple[tuple[str, Fault, str], ...] = (
+    ("requested lease not found", Fault.LEASE_LOST, ""),
+    ("has been compacted", Fault.COMPACTED, ""),
+    ("is a future revision", Fault.COMPACTED, ""),
+    ("invalid auth token", Fault.TOKEN, ""),
+    ("revision of auth store is old", Fault.TOKEN, ""),
+    ("user name is empty", Fault.TOKEN, "it asks for a user and a password"),
+    ("authentication is not enabled", Fault.NO_AUTH, ""),
+    ("authentication failed", Fault.DENIED, "it refuses this user or password"),
+    ("permission denied", Fault.DENIED, "this user may not use the keys of fleet there"),
+    ("no leader", Fault.NOT_DONE, "no leader: the etcd cluster has lost its quorum"),
+    ("too many requests", Fault.NOT_DONE, "it is overloaded"),
+    ("database space exceeded", Fault.NOT_DONE, "its database is full: compact and defragment it"),
+    ("leader changed", Fault.UNKNOWN, "its leader changed in between"),
+    ("not a primary lessor", Fault.UNKNOWN, "its leader changed in between"),
+    ("request timed out", Fault.UNKNOWN, "it timed out: no quorum, or overloaded"),
+    ("deadline exceeded", Fault.UNKNOWN, "it timed out: no quorum, or overloaded"),
+    ("message larger than max", Fault.TOO_LONG, ""),
+    ("request is too large", Fault.REFUSED, ""),
+)
+# By gRPC code, where the message says nothing: unknown, deadline exceeded, ...
+_CODES = {5: Fault.REFUSED, 7: Fault.DENIED, 8: Fault.NOT_DONE, 16: Fault.TOKEN}
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Who answered, and how far it was."""
+
+    cluster: str
+    revision: int
+    term: int
+
+
+class Horizon:
+    """The furthest that a cluster has been seen: what lies behind it is not its present.
+
+    A member that was cut off, a backup that was restored and a cluster that was emptied all answer
+    from the past. The floor has to be taken before a request is sent.
+    """
+
+    def __init__(self) -> None:
+        self._cluster = ""
+        self.floor = Header("", 0, 0)
+
+    def check_cluster(self, header: Header) -> None:
+        """Raise EtcdFault for an answer from another cluster than the first one."""
+        self._cluster = self._cluster or header.cluster
+        if header.cluster != self._cluster:
+            words = (
+                f"it is of cluster {header.cluster}, and cluster {self._cluster} answered before"
+            )
+            raise EtcdFault(Fault.NOT_DONE, f"{words}; if that is meant, restart fleetd")
+
+    def check(self, header: Header, floor: Header) -> None:
+        """Raise EtcdFault for an answer from before the floor; else go on to where it is."""
+        if header.revision < floor.revision or header.term < floor.term:
+            words = (
+                f"it answers from the past (revision {header.revision} of term {header.term} after "
+                f"{floor.revision} of {floor.term}): it is cut off, or was emptied or restored"
+            )
+            raise EtcdFault(Fault.UNKNOWN, f"{words}; if that is meant, restart fleetd")
+        if header.revision > self.floor.revision or header.term > self.floor.term:
+            self.floor = Header(
+                header.cluster,
+                max(header.revision, self.floor.revision),
+                max(header.term, self.floor.term),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Keys from `start` up to but without `end`."""
+
+    start: bytes
+    end: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of an answer: entries of one span, and the span that is left if there is more."""
+
+    entries: tuple[Entry, ...]
+    rest: Span | None
+
+
+# Reading
+
+
+def span_of(prefix: str) -> Span:
+    """All keys that begin with the prefix."""
+    start = _raw(prefix)
+    if not start:
+        return Span(b"\0", b"\0")
+    # UTF-8 never ends in 0xff, so the next byte always exists.
+    return Span(start, start[:-1] + bytes([start[-1] + 1]))
+
+
+def encode_read(spans: Sequence[Span], *, limit: int, revision: int = 0) -> Document:
+    """A transaction that reads the spans, each up to the limit; revision 0 is the present one."""
+    return {
+        "success": [
+            {
+                "request_range": {
+                    "key": _text64(span.start),
+                    "range_end": _text64(span.end),
+                    "limit": str(limit),
+                    "revision": str(revision),
+                }
+            }
+            for span in spans
+        ]
+    }
+
+
+def decode_read(answer: Document, spans: Sequence[Span]) -> list[Page]:
+    """The pages for the spans asked for; raises EtcdFault if these are not they."""
+    responses = answer.get("responses", [])
+    if len(responses) != len(spans) or not answer.get("succeeded"):
+        raise _foreign("it left out a part of the answer")
+    try:
+        return [
+            _page(span, part.get("response_range", {}))
+            for span, part in zip(spans, responses, strict=True)
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _foreign(f"its keys cannot be read ({error!r})") from error
+
+
+def encode_probe(revision: int = 0) -> Document:
+    """A question about no key: is that revision there, and is there a quorum to say so?"""
+    return {
+        "key": _text64(b"\0"),
+        "limit": "1",
+        "count_only": True,
+        "revision": str(revision),
+    }
+
+
+def _page(span: Span, document: Document) -> Page:
+    entries = tuple(_entry(each) for each in document.get("kvs", ()))
+    if document.get("more") and entries:
+        return Page(entries, Span(_raw(entries[-1].key) + b"\0", span.end))
+    return Page(entries, None)
+
+
+def _entry(document: Document) -> Entry:
+    lease = int(document.get("lease", 0))
+    return Entry(
+        key=_key(document),
+        value=_bytes64(document.get("value", "")),
+        created=int(document["create_revision"]),
+        modified=int(document["mod_revision"]),
+        lease=LeaseId(str(lease)) if lease else None,
+    )
+
+
+# Committing
+
+
+def encode_commit(guards: Sequence[Guard], operations: Sequence[Put | Delete]) -> Document:
+    """The transaction; raises LeaseLost for a lease that cannot be one of etcd's."""
+    return {
+        "compare": [_compare(guard) for guard in guards],
+        "success": [_operation(operation) for operation in operations],
+    }
+
+
+def decode_commit(answer: Document) -> Commit:
+    return Commit(bool(answer.get("succeeded", False)), decode_header(answer).revision)
+
+
+def _compare(guard: Guard) -> Document:
+    key = _text64(_raw(guard.key))
+    if guard.created is not None:
+        what = {"target": "CREATE", "create_revision": str(guard.created)}
+    else:
+        what = {"target": "MOD", "mod_revision": str(guard.modified)}
+    return {"key": key, "result": "EQUAL", **what}
+
+
+def _operation(operation: Put | Delete) -> Document:
+    key = _text64(_raw(operation.key))
+    if isinstance(operation, Delete):
+        return {"request_delete_range": {"key": key}}
+    put = {"key": key, "value": _text64(operation.value)}
+    if operation.lease is not None:
+        put["lease"] = _lease_number(operation.lease)
+    return {"request_put": put}
+
+
+# Leases
+
+
+def encode_grant(ttl_s: float) -> Document:
+    """A lease of whole seconds, as etcd has them, and of its own choice of number."""
+    return {"TTL": str(max(1, math.ceil(ttl_s))), "ID": "0"}
+
+
+def decode_grant(answer: Document) -> LeaseId:
+    decode_header(answer)
+    if not int(answer.get("ID", 0)):
+        raise _foreign("it granted a lease without a number")
+    return LeaseId(str(answer["ID"]))
+
+
+def encode_lease(lease: LeaseId) -> Document:
+    """What renews or revokes; raises LeaseLost for a lease that cannot be one of etcd's."""
+    return {"ID": _lease_number(lease)}
+
+
+def decode_renewal(answer: Document, lease: LeaseId) -> None:
+    """Raises LeaseLost: etcd says so by leaving the time to live out, under HTTP status 200."""
+    result = answer.get("result", {})
+    decode_header(result)
+    if int(result.get("TTL", 0)) <= 0:
+        raise lost_lease(lease)
+
+
+def lost_lease(lease: LeaseId | str) -> LeaseLost:
+    return LeaseLost(f"lease {lease} has ended, and its keys are gone with it")
+
+
+def _lease_number(lease: LeaseId) -> str:
+    if not lease.isdecimal():
+        raise lost_lease(lease)
+    return str(lease)
+
+
+# Watching
+
+
+def encode_watch(prefix: str, after: int) -> Document:
+    span = span_of(prefix)
+    return {
+        "create_request": {
+            "key": _text64(span.start),
+            "range_end": _text64(span.end),
+            "start_revision": str(after + 1),
+            "progress_notify": True,
+            # etcd would otherwise send a backlog beyond the gateway's limit in one piece.
+            "fragment": True,
+        }
+    }
+
+
+class WatchReader:
+    """Turns the lines of a watch into changes, each of one whole revision."""
+
+    def __init__(self) -> None:
+        self._pending: list[Document] = []
+        self.header: Header | None = None
+        """Of the answer that said the watch had begun; None until then."""
+
+    def read(self, line: str) -> list[Changes]:
+        """The changes that the line completes; raises EtcdFault if it ends the watch."""
+        document = decode_document(line)
+        result = document.get("result")
+        if not isinstance(result, dict):
+            raise decode_fault(200, document)
+        header = decode_header(result)
+        if result.get("canceled"):
+            raise _cancelled(result)
+        if result.get("created"):
+            self.header = header
+            return []
+        self._pending += result.get("events", ())
+        if result.get("fragment"):
+            return []
+        events, self._pending = self._pending, []
+        try:
+            return _group(events) if events else [Changes(header.revision, ())]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise _foreign(f"its events cannot be read ({error!r})") from error
+
+
+def _cancelled(result: Document) -> EtcdFault:
+    if int(result.get("compact_revision", 0)):
+        words = f"the revisions before {result['compact_revision']} are compacted"
+        return EtcdFault(Fault.COMPACTED, words)
+    return _by_message(str(result.get("cancel_reason", "")), 0, "it ended the watch")
+
+
+def _group(events: Sequence[Document]) -> list[Changes]:
+    """Events in order of revision, one Changes for each."""
+    grouped: dict[int, list[Event]] = {}
+    for each in events:
+        document = each["kv"]
+        entry = None if each.get("type") == "DELETE" else _entry(document)
+        event = Event(_key(document), entry)
+        grouped.setdefault(int(document["mod_revision"]), []).append(event)
+    return [Changes(revision, tuple(found)) for revision, found in sorted(grouped.items())]
+
+
+# Logging in
+
+
+def encode_login(username: str, password: str) -> Document:
+    return {"name": username, "password": password}
+
+
+def decode_login(answer: Document) -> str:
+    token = answer.get("token")
+    if not isinstance(token, str) or not token:
+        raise _foreign("it gave no token")
+    return token
+
+
+# Answers in general
+
+
+def decode_document(text: str | bytes) -> Document:
+    """The JSON object; raises EtcdFault for anything else."""
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise _foreign("it is not JSON") from error
+    if not isinstance(document, dict):
+        raise _foreign("it is not a JSON object")
+    return document
+
+
+def decode_header(answer: Document) -> Header:
+    """The header that every answer has; raises EtcdFault if it is missing."""
+    try:
+        header = answer["header"]
+        return Header(
+            str(header["cluster_id"]), int(header["revision"]), int(header.get("raft_term", 0))
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _foreign("it has no header") from error
+
+
+def decode_fault(status: int, document: Document) -> EtcdFault:
+    """What an error answer means; the HTTP status is 200 for an error within a stream."""
+    inner = document.get("error")
+    source: Document = inner if isinstance(inner, dict) else document
+    message = str(source.get("message") or source.get("error") or "")
+    code = source.get("grpc_code", source.get("code", 0))
+    fallback = message or f"it answered HTTP status {status} without a reason"
+    if status == 404 and not document:
+        fallback = "it is not etcd 3.4 or newer, or has no gateway (--enable-grpc-gateway)"
+    return _by_message(message, code if isinstance(code, int) else 0, fallback)
+
+
+def _by_message(message: str, code: int, fallback: str) -> EtcdFault:
+    for fragment, fault, words in _MESSAGES:
+        if fragment in message:
+            return EtcdFault(fault, words or message)
+    return EtcdFault(_CODES.get(code, Fault.UNKNOWN), message or fallback)
+
+
+def _foreign(what: str) -> EtcdFault:
+    return EtcdFault(Fault.UNKNOWN, f"its answer is not one of etcd's gateway: {what}")
+
+
+# Bytes
+
+
+def _raw(key: str) -> bytes:
+    # Foreign keys may be any bytes; they have to come back as they went.
+    return key.encode("utf-8", "surrogateescape")
+
+
+def _key(document: Document) -> str:
+    return _bytes64(document["key"]).decode("utf-8", "surrogateescape")
+
+
+def _text64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _bytes64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError("malformed base64") from error
