@@ -59,7 +59,10 @@ _Opener = Callable[[], Awaitable[_Channel]]
 
 
 class Tunnel:
-    """An open SSH connection to the bastion, and the local sockets that lead through it."""
+    """An open SSH connection to the bastion, and the local sockets that lead through it.
+
+    `line` is for `connect_machine`.
+    """
 
     def __init__(self, line: Line, folder: str) -> None:
         self.line = line
@@ -108,18 +111,13 @@ class Tunnel:
 
             return opener, await opener()
 
-        async def direct() -> _Channel:
-            return await self._open_socket(far.path)
-
+        path = far.path
         try:
-            return direct, await direct()
+            first = await self._open_socket(path)
         except asyncssh.ChannelOpenError:
-            await self._inspect(far.path)
-
-        async def helped() -> _Channel:
-            return await self._open_helper(far.path)
-
-        return helped, await helped()
+            await self._inspect(path)
+            return lambda: self._open_helper(path), await self._open_helper(path)
+        return lambda: self._open_socket_again(path), first
 
     async def _inspect(self, path: str) -> None:
         """Return if fleetctl on the far side can reach the socket; raise the reason if not."""
@@ -141,6 +139,14 @@ class Tunnel:
                     path, encoding=None
                 )
         return _Channel(reader, writer)
+
+    async def _open_socket_again(self, path: str) -> _Channel:
+        """Open what could be opened before; if it cannot any more, raise the reason."""
+        try:
+            return await self._open_socket(path)
+        except asyncssh.ChannelOpenError as error:
+            await self._inspect(path)
+            raise explain(error, self.line.stage(f"forwarding to {path} there")) from error
 
     async def _open_port(self, far: FarPort) -> _Channel:
         with self._translated(f"connecting on to {far}"):

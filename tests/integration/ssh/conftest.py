@@ -83,6 +83,7 @@ def world(tmp_path: Path) -> World:
     made = World(tmp_path)
     key = asyncssh.generate_private_key("ssh-ed25519")
     key.write_private_key(made.key)
+    made.key.chmod(0o600)
     key.write_public_key(f"{made.key}.pub")
     made.config.write_text(made.defaults())
     return made
@@ -168,18 +169,33 @@ def wait_until_open(port: int) -> None:
 
 
 @asynccontextmanager
-async def serve_ssh(world: World, **options: Any) -> AsyncIterator[asyncssh.SSHAcceptor]:
-    host_key = options.pop("host_key", None) or asyncssh.generate_private_key("ssh-ed25519")
-    keys = host_key if isinstance(host_key, list) else [host_key]
+async def serve_ssh(
+    world: World,
+    *,
+    factory: type[asyncssh.SSHServer] = asyncssh.SSHServer,
+    host_keys: list[asyncssh.SSHKey] | None = None,
+    **options: Any,
+) -> AsyncIterator[asyncssh.SSHAcceptor]:
+    connections: list[asyncssh.SSHServerConnection] = []
+
+    class Tracked(factory):  # type: ignore[valid-type, misc]
+        def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+            connections.append(conn)
+            super().connection_made(conn)
+
     server = await asyncssh.listen(
         "127.0.0.1",
         0,
-        server_host_keys=keys,
-        authorized_client_keys=options.pop("authorized", f"{world.key}.pub"),
+        server_factory=Tracked,
+        server_host_keys=host_keys or [asyncssh.generate_private_key("ssh-ed25519")],
+        authorized_client_keys=f"{world.key}.pub",
         **options,
     )
     async with server:
         yield server
+    for connection in connections:
+        connection.close()
+        await connection.wait_closed()
 
 
 ServeSsh = Callable[..., AbstractAsyncContextManager[asyncssh.SSHAcceptor]]
