@@ -175,7 +175,7 @@ async def serve_ssh(
     factory: type[asyncssh.SSHServer] = asyncssh.SSHServer,
     host_keys: list[asyncssh.SSHKey] | None = None,
     **options: Any,
-) -> AsyncIterator[asyncssh.SSHAcceptor]:
+) -> AsyncIterator[int]:
     connections: list[asyncssh.SSHServerConnection] = []
 
     class Tracked(factory):  # type: ignore[valid-type, misc]
@@ -192,20 +192,20 @@ async def serve_ssh(
         **options,
     )
     async with server:
-        yield server
+        yield server.get_port()
     for connection in connections:
         connection.close()
         await connection.wait_closed()
 
 
-ServeSsh = Callable[..., AbstractAsyncContextManager[asyncssh.SSHAcceptor]]
+ServeSsh = Callable[..., AbstractAsyncContextManager[int]]
 
 
 @pytest.fixture
 def serve(world: World) -> ServeSsh:
-    """Run an SSH server inside the test."""
+    """Run an SSH server inside the test; the context is its port."""
 
-    def start(**options: Any) -> AbstractAsyncContextManager[asyncssh.SSHAcceptor]:
+    def start(**options: Any) -> AbstractAsyncContextManager[int]:
         return serve_ssh(world, **options)
 
     return start

@@ -27,17 +27,14 @@ async def test_ssh_config_names_address_port_and_user(world: "World", serve: "Se
             users.append(username)
             return True
 
-    async with serve(factory=Recorder) as ssh:
-        world.configure(
-            f"Host bastion\n HostName 127.0.0.1\n Port {ssh.get_port()}\n User somebody"
-        )
+    async with serve(factory=Recorder) as port:
+        world.configure(f"Host bastion\n HostName 127.0.0.1\n Port {port}\n User somebody")
         async with open_tunnel(world.settings(tunnel="bastion", ssh_username=None)):
             pass
         async with open_tunnel(world.settings(tunnel="bastion", ssh_username="flag")):
             pass
         async with open_tunnel(world.settings(tunnel="typed@bastion", ssh_username="flag")):
             pass
-        port = ssh.get_port()
         async with open_tunnel(world.settings(tunnel=f"127.0.0.1:{port}", ssh_username=None)):
             pass
     assert users == ["somebody", "flag", "typed", "core"]

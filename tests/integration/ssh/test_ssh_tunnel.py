@@ -97,8 +97,8 @@ async def test_tunnel_carries_large_answers_and_many_connections_at_once(
     server = await asyncio.start_unix_server(answer, far)
     async with (
         server,
-        serve(factory=Forwarder) as ssh,
-        open_tunnel(world.settings(tunnel=f"127.0.0.1:{ssh.get_port()}")) as tunnel,
+        serve(factory=Forwarder) as port,
+        open_tunnel(world.settings(tunnel=f"127.0.0.1:{port}")) as tunnel,
     ):
         near = await tunnel.socket_for(f"unix://{far}")
         answers = await asyncio.gather(*(ask(near) for _ in range(5)))
@@ -280,8 +280,8 @@ async def test_endpoint_that_cannot_be_tunnelled_is_refused(
     world: "World", serve: "ServeSsh", endpoint: str
 ) -> None:
     async with (
-        serve() as ssh,
-        open_tunnel(world.settings(tunnel=f"127.0.0.1:{ssh.get_port()}")) as tunnel,
+        serve() as port,
+        open_tunnel(world.settings(tunnel=f"127.0.0.1:{port}")) as tunnel,
     ):
         with pytest.raises(InvalidRequest):
             await tunnel.socket_for(endpoint)
