@@ -1,0 +1,191 @@
+"""Which missing machines are given up, and when so many vanish that none is.
+
+Theory of operation. A machine is missing when its key is gone, which is when its lease ended. One
+that goes missing is given up at once and its units are placed elsewhere. But when more than one,
+and more than a third of all machines known, went missing within one machine lease, it is likelier
+that the network or the store failed than the machines: then the missing ones are *held*, and
+their units stay theirs, until enough are back, the hold time has passed, or an operator ends it.
+After an outage of the store nobody could renew, so for one machine lease no machine is given up.
+
+A new leader knows nothing of the past. Machines with units that nobody has dealt with yet count
+as lost just now; apart from that a change of leader delays nothing.
+
+The brake is that of Kubernetes' node controller, with fleet's numbers:
+https://kubernetes.io/docs/concepts/architecture/nodes/#rate-limits-on-eviction
+"""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
+
+from engine.scheduler import short
+from fleet.machine import MachineId
+
+# Of the machines known, the part that may vanish together before nothing is believed any more.
+BRAKE_PART = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """The brake, on: these machines are missing and not given up before `until_s`."""
+
+    machines: frozenset[MachineId]
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineMemory:
+    """What the leader remembers between plans; times are its monotonic clock's.
+
+    `known` are the machines that count, `lost_at_s` when those of them that are missing were
+    first missed. A new leader begins with an empty memory, but for a hold that it finds.
+    """
+
+    is_new: bool = True
+    known: frozenset[MachineId] = frozenset()
+    lost_at_s: Mapping[MachineId, float] = field(default_factory=dict)
+    hold: Hold | None = None
+    amnesty_until_s: float = 0.0
+
+    def after_outage(self, amnesty_until_s: float) -> "EngineMemory":
+        """The memory after the store was away: what was missed before and not held is given up."""
+        held = self.hold.machines if self.hold else frozenset()
+        given_up = self.lost_at_s.keys() - held
+        return replace(
+            self,
+            known=self.known - given_up,
+            lost_at_s={m: at_s for m, at_s in self.lost_at_s.items() if m in held},
+            amnesty_until_s=amnesty_until_s,
+        )
+
+    def released(self, now_s: float) -> "EngineMemory":
+        """The memory after an operator ended the hold."""
+        return replace(self, hold=self.hold and replace(self.hold, until_s=now_s))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossRules:
+    """How long a machine's lease is, and how long a mass loss is not believed."""
+
+    machine_ttl_s: float
+    hold_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """The verdict: the machines held, the memory of it, when to look again, what to tell.
+
+    `begun` and `ended` are sentences, empty unless a hold begins, grows or ends now.
+    """
+
+    held: frozenset[MachineId]
+    memory: EngineMemory
+    wake_at_s: float | None = None
+    begun: str = ""
+    ended: str = ""
+
+
+def weigh_losses(
+    memory: EngineMemory,
+    *,
+    live: Set[MachineId],
+    with_rows: Set[MachineId],
+    at_stake: Set[MachineId],
+    now_s: float,
+    rules: LossRules,
+) -> Losses:
+    """Which machines that have rows are missing and yet not given up.
+
+    `at_stake` are those with units that nobody has dealt with; they count for a new leader.
+    """
+    known = memory.known | live | (memory.hold.machines if memory.hold else frozenset())
+    if memory.is_new:
+        known |= at_stake
+    memory = replace(memory, is_new=False, known=frozenset(known))
+    if now_s < memory.amnesty_until_s:
+        held = (known | with_rows) - live
+        return Losses(held=frozenset(held), memory=memory, wake_at_s=memory.amnesty_until_s)
+    missing = sorted(known - live)
+    lost_at_s = {machine: memory.lost_at_s.get(machine, now_s) for machine in missing}
+    memory = replace(memory, lost_at_s=lost_at_s)
+    if memory.hold is None:
+        return _consider_hold(memory, live=live, now_s=now_s, rules=rules)
+    return _continue_hold(memory, memory.hold, live=live, now_s=now_s, rules=rules)
+
+
+def _consider_hold(
+    memory: EngineMemory,
+    *,
+    live: Set[MachineId],
+    now_s: float,
+    rules: LossRules,
+    over: Set[MachineId] = frozenset(),
+    ended: str = "",
+) -> Losses:
+    """Begin a hold if too much was lost of late, apart from the hold that is `over`."""
+    recent = _recent(memory, now_s, rules) - over
+    known = live | recent
+    if not _too_many(recent, known):
+        kept = {machine: memory.lost_at_s[machine] for machine in sorted(recent)}
+        memory = replace(memory, known=frozenset(known), lost_at_s=kept, hold=None)
+        return Losses(held=frozenset(), memory=memory, ended=ended)
+    hold = Hold(machines=frozenset(recent), until_s=now_s + rules.hold_s)
+    begun = (
+        f"{len(recent)} of {len(known)} machines vanished within {rules.machine_ttl_s:g} s: their "
+        f"units stay theirs until they are back, or for {rules.hold_s:g} s: {_names(recent)}"
+    )
+    return _holding(memory, hold, known, begun=begun, ended=ended)
+
+
+def _continue_hold(
+    memory: EngineMemory, hold: Hold, *, live: Set[MachineId], now_s: float, rules: LossRules
+) -> Losses:
+    recent = _recent(memory, now_s, rules)
+    waiting = frozenset((hold.machines | recent) - live)
+    if not waiting:
+        return _consider_hold(
+            memory, live=live, now_s=now_s, rules=rules, ended="all machines that vanished are back"
+        )
+    if now_s >= hold.until_s:
+        gone = hold.machines - live
+        ended = f"{len(gone)} machines are still missing and given up: {_names(gone)}"
+        return _consider_hold(memory, live=live, now_s=now_s, rules=rules, over=gone, ended=ended)
+    known = live | waiting
+    if not _too_many(waiting, known):
+        until_s = min(hold.until_s, now_s + rules.machine_ttl_s)
+        return _holding(memory, Hold(machines=waiting, until_s=until_s), known)
+    newcomers = waiting - hold.machines
+    if not newcomers:
+        return _holding(memory, Hold(machines=waiting, until_s=hold.until_s), known)
+    grown = Hold(machines=waiting, until_s=now_s + rules.hold_s)
+    begun = (
+        f"{len(newcomers)} more machines vanished, {len(waiting)} of {len(known)} in all: their "
+        f"units stay theirs until they are back, or for {rules.hold_s:g} s: {_names(waiting)}"
+    )
+    return _holding(memory, grown, known, begun=begun)
+
+
+def _holding(
+    memory: EngineMemory, hold: Hold, known: Set[MachineId], *, begun: str = "", ended: str = ""
+) -> Losses:
+    return Losses(
+        held=hold.machines,
+        memory=replace(memory, hold=hold, known=frozenset(known)),
+        wake_at_s=hold.until_s,
+        begun=begun,
+        ended=ended,
+    )
+
+
+def _recent(memory: EngineMemory, now_s: float, rules: LossRules) -> frozenset[MachineId]:
+    """The machines that went missing within the last machine lease."""
+    return frozenset(
+        machine for machine, at_s in memory.lost_at_s.items() if now_s - at_s < rules.machine_ttl_s
+    )
+
+
+def _too_many(lost: Set[MachineId], known: Set[MachineId]) -> bool:
+    return len(lost) > 1 and len(lost) * BRAKE_PART > len(known)
+
+
+def _names(machines: Set[MachineId]) -> str:
+    return ", ".join(short(machine) for machine in sorted(machines))
