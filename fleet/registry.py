@@ -28,14 +28,23 @@ from fleet.cluster import (
     encode_refusal,
     encode_unit,
 )
-from fleet.errors import MALFORMED, Conflict, NotFound
+from fleet.errors import MALFORMED, Conflict, InvalidUnit, NotFound
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId, encode_machine
 from fleet.names import UnitName
 from fleet.options import fleet_options, read_requirements
 from fleet.states import TargetState, UnitState, encode_state
-from fleet.store.port import MAX_TXN_OPS, Delete, Entry, Guard, LeaseId, Put, Store
-from fleet.unit import UnitFile, parse_unit
+from fleet.store.port import (
+    MAX_TXN_OPS,
+    MAX_VALUE_BYTES,
+    Delete,
+    Entry,
+    Guard,
+    LeaseId,
+    Put,
+    Store,
+)
+from fleet.unit import UnitFile, read_unit
 
 _log = logging.getLogger(__name__)
 
@@ -76,33 +85,42 @@ class Registry:
 
     async def cluster_with_files(self) -> tuple[Cluster, dict[str, UnitFile]]:
         """The whole cluster and its files by digest, all at one revision."""
-        snapshot = await self.store.read(self.keys.root)
-        files = {
-            entry.key.removeprefix(self.keys.files): parse_unit(entry.value.decode())
-            for entry in snapshot.entries.values()
-            if entry.key.startswith(self.keys.files)
-        }
-        return decode_cluster(self.keys, snapshot.entries.values(), snapshot.revision), files
+        keys = self.keys
+        snapshot = await self.store.read(keys.root)
+        cluster = decode_cluster(keys, snapshot.entries.values(), snapshot.revision)
+        stored = [each for each in snapshot.entries.values() if each.key.startswith(keys.files)]
+        files, problems = self._decode_files(stored)
+        return replace(cluster, problems=(*cluster.problems, *problems)), files
 
     async def file(self, digest: str) -> UnitFile:
-        """The file of that digest; raises NotFound."""
+        """The file of that digest; raises NotFound, and InvalidUnit if it is malformed."""
         key = self.keys.file(digest)
         entry = (await self.store.read(key)).entries.get(key)
         if entry is None:
             raise NotFound(f"unit file {digest} is not in the store")
-        return parse_unit(entry.value.decode())
+        return read_unit(entry.value, path=key)
 
     async def files(self, digests: Iterable[str]) -> dict[str, UnitFile]:
-        """Those of the files that exist, by digest."""
+        """Those of the files that exist and can be read, by digest."""
         wanted = [self.keys.file(digest) for digest in digests]
         if not wanted:
             return {}
         entries = (await self.store.read(*wanted)).entries
-        return {
-            key.removeprefix(self.keys.files): parse_unit(entries[key].value.decode())
-            for key in wanted
-            if key in entries
-        }
+        found, problems = self._decode_files(entries[key] for key in wanted if key in entries)
+        for problem in problems:
+            _log.warning("%s", problem)
+        return found
+
+    def _decode_files(self, entries: Iterable[Entry]) -> tuple[dict[str, UnitFile], list[str]]:
+        files: dict[str, UnitFile] = {}
+        problems: list[str] = []
+        for entry in entries:
+            try:
+                files[entry.key.removeprefix(self.keys.files)] = read_unit(entry.value)
+            except InvalidUnit as error:
+                # Its own words would repeat the line, and contents are not to be logged.
+                problems.append(f"{entry.key} holds a malformed unit file: line {error.line}")
+        return files, problems
 
     # Users' changes
 
@@ -110,8 +128,12 @@ class Registry:
         """Make the changes, and say of each whether the unit's contents are new.
 
         Raises NotFound, before anything is written, for a unit that is neither stored nor given
-        contents; Conflict if somebody changed one of the units at the same moment.
+        contents; Conflict if somebody changed one of the units at the same moment, in which case
+        a part of many changes may have been made. Contents are always written beside the unit that
+        needs them, so the engine, which removes a file only if it was not written again meanwhile,
+        never takes them away.
         """
+        changes = _merge(changes)
         stored = await self._stored_units([change.name for change in changes])
         missing = [c.name for c in changes if c.name not in stored and c.file is None]
         if missing:
@@ -162,6 +184,16 @@ class Registry:
             for name, key in zip(names, wanted, strict=True)
             if key in entries
         }
+
+    async def trim_events(self, keep: int) -> int:
+        """Remove all but the newest events; the number of those that were removed."""
+        events = sorted((await self.store.read(self.keys.events)).entries)
+        old = events[: max(0, len(events) - keep)]
+        batch = _Batch(self.store)
+        for key in old:
+            await batch.add([], [Delete(key)])
+        await batch.flush()
+        return len(old)
 
     def _event(self, *, by: str, unit: str, what: str) -> Put:
         now_ns = time.time_ns()
@@ -296,13 +328,30 @@ def text_digest(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+def _merge(changes: Sequence[UnitChange]) -> list[UnitChange]:
+    """One change for each unit, the later ones over the earlier."""
+    merged: dict[UnitName, UnitChange] = {}
+    for change in changes:
+        before = merged.get(change.name, change)
+        merged[change.name] = UnitChange(
+            name=change.name,
+            file=change.file or before.file,
+            target=change.target or before.target,
+        )
+    return list(merged.values())
+
+
+def _size(operations: Iterable[Operation]) -> int:
+    return sum(len(each.value) for each in operations if isinstance(each, Put))
+
+
 class _Batch:
     """Decisions on their way into as few transactions as the store's limit allows."""
 
     def __init__(self, store: Store, fence: Guard | None = None) -> None:
         self._store = store
         self._fence = [fence] if fence else []
-        self._guards: dict[str, Guard] = {}
+        self._guards: dict[Guard, None] = {}
         self._operations: dict[str, Operation] = {}
         self._about: list[str] = []
 
@@ -311,19 +360,21 @@ class _Batch:
     ) -> None:
         """Take one decision in, whole; a file put twice in a transaction is put once."""
         room = MAX_TXN_OPS - len(self._fence)
+        together = self._operations | {operation.key: operation for operation in operations}
         if (
-            len(self._operations) + len(operations) > MAX_TXN_OPS
+            len(together) > MAX_TXN_OPS
             or len(self._guards) + len(guards) > room
+            or _size(together.values()) > MAX_VALUE_BYTES
         ):
             await self.flush()
-        self._guards |= {guard.key: guard for guard in guards}
+        self._guards |= dict.fromkeys(guards)
         self._operations |= {operation.key: operation for operation in operations}
         self._about += [about] if about else []
 
     async def flush(self) -> None:
         if not self._operations:
             return
-        guards = [*self._fence, *self._guards.values()]
+        guards = [*self._fence, *self._guards]
         commit = await self._store.commit(guards, list(self._operations.values()))
         if not commit.succeeded:
             subject = ", ".join(self._about) or "the cluster"

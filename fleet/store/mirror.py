@@ -2,29 +2,41 @@
 
 The copy is always a true revision of the store, though perhaps an old one: while the store cannot
 be reached it stays as it was and `is_current` is false. Whoever acts on it checks that, so that a
-store that cannot be read never looks like an empty one.
+store that cannot be read never looks like an empty one. Now and then all is read again, in case a
+watch left something out, as etcd's have been known to.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from typing import cast
 
 from fleet.errors import Unavailable
-from fleet.store.port import Changes, Compacted, Entry, Store
+from fleet.store.port import Changes, Compacted, Entry, Snapshot, Store
 
 _log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
+RESYNC_S = 300.0
+# Enough to keep a store that compacts at every turn from being asked without pause.
+_COMPACTED_PAUSE_S = 0.05
 
 
 class Mirror:
     """The copy: `run()` keeps it, `entries` and `revision` show it, `wait()` tells of news."""
 
-    def __init__(self, store: Store, *prefixes: str, watch: str | None = None) -> None:
-        """Copy the prefixes, following `watch`, which has to be a leading text of all of them."""
+    def __init__(
+        self, store: Store, *prefixes: str, watch: str | None = None, resync_s: float = RESYNC_S
+    ) -> None:
+        """Copy the prefixes, following `watch`, which has to be a leading text of all of them.
+
+        Everything is read again every `resync_s` seconds.
+        """
         self._store = store
         self._prefixes = prefixes
         self._watch = prefixes[0] if watch is None else watch
+        self._resync_s = resync_s
         self._entries: dict[str, Entry] = {}
         self._news = asyncio.Event()
         self.revision = 0
@@ -59,22 +71,40 @@ class Mirror:
                 _log.info(
                     "%s: the store compacted what was to be watched; reading anew", self._watch
                 )
+                await asyncio.sleep(_COMPACTED_PAUSE_S)
             except Unavailable as error:
                 self._lost(error)
                 await asyncio.sleep(RETRY_S)
 
     async def _read(self) -> None:
         snapshot = await self._store.read(*self._prefixes)
+        if self.is_current:
+            self._compare(snapshot)
+        elif self.outages:
+            _log.info("%s: the store answers again", self._watch)
+        if not self.is_current or snapshot.entries != self._entries:
+            self._news.set()
         self._entries = dict(snapshot.entries)
         self.revision = snapshot.revision
-        if not self.is_current and self.outages:
-            _log.info("%s: the store answers again", self._watch)
         self.is_current = True
-        self._news.set()
+
+    def _compare(self, snapshot: Snapshot) -> None:
+        """Say so if the watch had left out something that it should have delivered by now."""
+        missed = [
+            key
+            for key, entry in snapshot.entries.items()
+            if entry.modified <= self.revision and self._entries.get(key) != entry
+        ]
+        if missed:
+            _log.warning("%s: the watch had left out %s", self._watch, ", ".join(missed[:5]))
 
     async def _follow(self) -> None:
-        async for changes in self._store.watch(self._watch, self.revision):
-            self._apply(changes)
+        """Apply changes as they come, until it is time to read everything again."""
+        watch = cast("AsyncGenerator[Changes]", self._store.watch(self._watch, self.revision))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._resync_s), contextlib.aclosing(watch):
+                async for changes in watch:
+                    self._apply(changes)
 
     def _apply(self, changes: Changes) -> None:
         for event in changes.events:
