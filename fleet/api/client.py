@@ -61,13 +61,17 @@ class FleetClient:
         endpoint: str,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
+        socket: str | None = None,
         tls: ssl.SSLContext | None = None,
         connect_s: float = CONNECT_S,
         read_s: float = READ_S,
         silence_s: float = SILENCE_S,
         poll_s: float = POLL_S,
     ) -> None:
-        """`transport` goes another way to the same API, a tunnel for example."""
+        """`transport` goes another way to the same API.
+
+        `socket` is the path of a local socket that leads to the endpoint: the end of a tunnel.
+        """
         self._endpoint = parse_endpoint(endpoint)
         self._read_s = read_s
         self._silence_s = silence_s
@@ -77,7 +81,7 @@ class FleetClient:
         # certificates, for tens of milliseconds, TLS or not.
         self._http = httpx.AsyncClient(
             base_url=f"{self._endpoint.url}/fleet/v1/",
-            transport=transport or _transport(self._endpoint, tls),
+            transport=transport or _transport(self._endpoint, tls, socket),
             timeout=httpx.Timeout(read_s, connect=connect_s),
             trust_env=False,
         )
@@ -313,10 +317,12 @@ _ERRORS: dict[int, type[FleetError]] = {
 }
 
 
-def _transport(endpoint: Endpoint, tls: ssl.SSLContext | None) -> httpx.AsyncBaseTransport:
+def _transport(
+    endpoint: Endpoint, tls: ssl.SSLContext | None, socket: str | None
+) -> httpx.AsyncBaseTransport:
     if endpoint.is_tls:
-        return httpx.AsyncHTTPTransport(verify=tls or tls_context())
-    return httpx.AsyncHTTPTransport(uds=endpoint.unix_path, verify=False)
+        return httpx.AsyncHTTPTransport(uds=socket, verify=tls or tls_context())
+    return httpx.AsyncHTTPTransport(uds=socket or endpoint.unix_path, verify=False)
 
 
 def _item(name: UnitName) -> str:
