@@ -12,7 +12,8 @@ from fleet.names import UnitName
 # systemd's own words: `systemctl --state=help` of version 252; "refreshing" came with 256.
 _ACTIVE = frozenset({"active", "reloading", "refreshing"})
 _BROKEN = frozenset({"not-found", "bad-setting", "error", "masked"})
-_SUCCESS = frozenset({"success", ""})
+# `systemctl start` exits 0 for "exec-condition" as well; "" is a unit type without a result.
+_SUCCESS = frozenset({"success", "exec-condition", ""})
 
 
 class TargetState(StrEnum):
@@ -59,7 +60,7 @@ class UnitState:
     def is_up(self) -> bool:
         """Whether systemd has the unit active, or has run it to its end with success.
 
-        A unit whose `Condition...=` does not hold looks to systemd like one that ran, and here too.
+        One that was not to run, as its `Condition...=` says, looks just like one that ran.
         """
         if self.current is not TargetState.LAUNCHED or self.load != "loaded":
             return False
