@@ -7,6 +7,7 @@ from fleet.errors import InvalidUnit
 from fleet.globs import compile_glob, glob_matches
 from fleet.names import UnitName, complete_name, parse_name
 from fleet.options import SECTION, read_requirements
+from fleet.unit import UnitFile, UnitOption
 
 _GLOB_SIGNS = "*?["
 
@@ -46,8 +47,17 @@ def select(arguments: Sequence[str], names: Sequence[UnitName]) -> list[UnitName
 
 def is_global(unit: Unit) -> bool:
     """Whether the unit runs on every machine that fits; a malformed `[X-Fleet]` says no."""
-    asked = (option for option in unit.options if option.section == SECTION)
+    return _asks_for_all(unit.options, unit.name)
+
+
+def is_global_file(file: UnitFile, name: UnitName) -> bool:
+    """The same of a unit that is not stored yet."""
+    return _asks_for_all(file.options, name)
+
+
+def _asks_for_all(options: Iterable[UnitOption], name: UnitName) -> bool:
     try:
-        return read_requirements(asked, unit.name).is_global
+        asked = read_requirements((o for o in options if o.section == SECTION), name)
     except InvalidUnit:
         return False
+    return asked.is_global

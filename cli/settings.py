@@ -28,7 +28,7 @@ class Settings:
     strict_host_key_checking: bool = True
     known_hosts_file: str = DEFAULT_KNOWN_HOSTS
     ssh_config: str | None = None
-    request_timeout_s: float = 10.0
+    request_timeout_s: float = 30.0
     ca_file: str = ""
     cert_file: str = ""
     key_file: str = ""

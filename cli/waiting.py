@@ -2,8 +2,8 @@
 
 Only judgement is here, of one report at a time; `cli.following` holds the stream of reports and
 the clock. A verdict may ask to stand for a while before it counts, because the cluster may still
-be settling (a refusal), because reports may lag behind our own write (a contradiction), or because
-a process may die just after systemd calls it active (Type=simple).
+be settling (a refusal) or because somebody may undo it (a contradiction). That a Type=simple
+process outlives its start is seen to by the agent, which does not report it active sooner.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,6 @@ from cli.tables import legend, render_plain
 from fleet.api.schema import UnitReport
 from fleet.machine import MachineId
 from fleet.states import TargetState, UnitState
-from fleet.unit import UnitFile
 
 # A refusal by every machine may be the engine's view of a moment ago; about ten of its passes.
 REFUSAL_STANDS_S = 1.0
@@ -22,12 +21,11 @@ REFUSAL_STANDS_S = 1.0
 CONTRADICTION_STANDS_S = 1.0
 # The last lines of a failed unit's journal may be reported after its failure.
 JOURNAL_FOLLOWS_S = 0.3
+# The result of a start job may be reported after the state it led to.
+JOB_FOLLOWS_S = 1.0
 # systemd may know nothing of a file before the daemon-reload that follows its writing.
 LOAD_STANDS_S = 1.0
-# systemd calls a Type=simple unit active before it has executed anything.
-EARLY_DEATH_S = 0.1
 _QUIET_ACTIVE = ("inactive", "failed", "")
-_MAY_DIE_EARLY = ("simple", "idle", "exec")
 
 
 class Aim(StrEnum):
@@ -52,14 +50,12 @@ _WANTED = {
 class Goal:
     """An aim for one version of a unit (any, if `hash` is empty).
 
-    `patient` waits on while no machine takes the unit. `steady_s` is how long an active unit has
-    to stay so. `quiet` says nothing of success.
+    `patient` waits on while no machine takes the unit. `quiet` says nothing of success.
     """
 
     aim: Aim
     hash: str = ""
     patient: bool = False
-    steady_s: float = 0.0
     quiet: bool = False
 
 
@@ -108,14 +104,6 @@ def judge(report: UnitReport, goal: Goal) -> Verdict:
         if goal.aim is Aim.LAUNCHED
         else _judge_loaded(report, state, goal)
     )
-
-
-def steady_s(unit: UnitFile, name: str) -> float:
-    """How long an active unit must be watched before its start can be called a success."""
-    if not name.endswith(".service"):
-        return 0.0
-    kind = (unit.values("Service", "Type") or ("simple",))[-1]
-    return EARLY_DEATH_S if kind in _MAY_DIE_EARLY else 0.0
 
 
 def refusal_lines(report: UnitReport) -> list[str]:
@@ -180,22 +168,24 @@ def _judge_refused(report: UnitReport, goal: Goal) -> Verdict:
 def _judge_launched(report: UnitReport, state: UnitState, goal: Goal) -> Verdict:
     where = _legend(report, state.machine)
     if state.current is not TargetState.LAUNCHED:
-        if state.load not in ("loaded", ""):
-            return Failed(_failure(report, state, where), LOAD_STANDS_S)
+        if _is_unloadable(state):
+            return _unloadable(report, state, where)
         return Pending(f"{where} has it {state.current}")
-    if state.is_up:
-        return Reached(f"Unit {report.name} launched on {where}", goal.steady_s)
-    ended_badly = state.active == "inactive" and state.job == "done"
-    if state.has_failed or ended_badly:
-        lines = _failure(report, state, where)
-        return Failed(lines, 0.0 if state.journal else JOURNAL_FOLLOWS_S)
+    # A process that ended well and that Restart= starts again and again is as up as it will be.
+    if state.is_up or (state.sub.startswith("auto-restart") and not state.has_failed):
+        return Reached(f"Unit {report.name} launched on {where}")
+    if state.has_failed:
+        # Without a job's result it may be the failure from before this start.
+        stands_s = JOB_FOLLOWS_S if not state.job else JOURNAL_FOLLOWS_S
+        settled = state.job and state.journal
+        return Failed(_failure(report, state, where), 0.0 if settled else stands_s)
     return Pending(f"{state.active or 'unknown'} ({state.sub or 'unknown'}) on {where}")
 
 
 def _judge_loaded(report: UnitReport, state: UnitState, goal: Goal) -> Verdict:
     where = _legend(report, state.machine)
-    if goal.aim is Aim.LOADED and state.load not in ("loaded", ""):
-        return Failed(_failure(report, state, where), LOAD_STANDS_S)
+    if goal.aim is Aim.LOADED and _is_unloadable(state):
+        return _unloadable(report, state, where)
     if state.current is not TargetState.LOADED or state.active not in _QUIET_ACTIVE:
         return Pending(_still_at([state], report) or f"{where} has it {state.current}")
     return Reached(f"Unit {report.name} loaded on {where}")
@@ -235,6 +225,14 @@ def _still_at(states: Iterable[UnitState], report: UnitReport) -> str:
     )
 
 
+def _is_unloadable(state: UnitState) -> bool:
+    return state.load not in ("loaded", "")
+
+
+def _unloadable(report: UnitReport, state: UnitState, where: str) -> Failed:
+    return Failed(_failure(report, state, where), 0.0 if state.journal else LOAD_STANDS_S)
+
+
 def _failure(report: UnitReport, state: UnitState, where: str) -> tuple[str, ...]:
     return (
         f"Unit {report.name} {_what_happened(state, where)}",
@@ -244,21 +242,21 @@ def _failure(report: UnitReport, state: UnitState, where: str) -> tuple[str, ...
 
 
 def _what_happened(state: UnitState, where: str) -> str:
-    if state.load not in ("loaded", ""):
-        return f"cannot be loaded on {where}: systemd finds its file {state.load}"
-    cause = state.result if state.result not in ("", "success") else ""
-    causes = [cause or (f"start job {state.job}" if state.job not in ("", "done") else "")]
-    causes += [f"exit status {state.exit_status}" if state.exit_status else ""]
-    told = ", ".join(word for word in causes if word)
-    return f"failed on {where}: {told or f'it is {state.active} ({state.sub})'}"
+    if _is_unloadable(state):
+        return f"cannot be loaded on {where}: to systemd it is {state.load}"
+    cause = state.result if state.result != "success" else ""
+    if not cause and state.job not in ("", "done"):
+        cause = f"its start ended with {state.job}"
+    status = f" ({state.exit_status})" if state.exit_status else ""
+    return f"failed on {where}: {cause or f'it is {state.active} ({state.sub})'}{status}"
 
 
 def _what_follows(report: UnitReport, state: UnitState) -> str:
     name = report.name
     stays = f"It stays {report.desired} in the cluster"
-    if state.load not in ("loaded", ""):
+    if _is_unloadable(state):
         return f"{stays}; correct the file, then: fleetctl start --replace {name}"
-    if state.sub == "auto-restart":
+    if state.sub.startswith("auto-restart"):
         again = "systemd starts it again there (Restart=); to end that"
         return f"{stays} and {again}: fleetctl stop {name}"
     return f"{stays}, and systemd has given it up; to try again: fleetctl restart {name}"

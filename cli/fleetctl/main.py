@@ -141,7 +141,7 @@ def _option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
 @_option(
     "--request-timeout",
     type=click.FloatRange(min=0, min_open=True),
-    default=10.0,
+    default=30.0,
     metavar="SECONDS",
     show_default=True,
     help="Limit on one request to the API; waiting for units has none.",

@@ -4,7 +4,7 @@ import pytest
 
 from cli.waiting import (
     CONTRADICTION_STANDS_S,
-    EARLY_DEATH_S,
+    JOB_FOLLOWS_S,
     JOURNAL_FOLLOWS_S,
     REFUSAL_STANDS_S,
     Aim,
@@ -14,13 +14,11 @@ from cli.waiting import (
     Reached,
     Verdict,
     judge,
-    steady_s,
 )
 from fleet.api.schema import ReportedAssignment, UnitReport
 from fleet.machine import MachineId
 from fleet.names import UnitName
 from fleet.states import TargetState, UnitState
-from fleet.unit import parse_unit
 
 HERE = MachineId("113f16a7aaaaaaaaaaaaaaaaaaaaaaaa")
 THERE = MachineId("2222bbbbaaaaaaaaaaaaaaaaaaaaaaaa")
@@ -68,13 +66,13 @@ _REFUSED = replace(
 )
 _GONE = UnitReport(name=WEB)
 
-_START = Goal(aim=Aim.LAUNCHED, hash="new", steady_s=EARLY_DEATH_S)
+_START = Goal(aim=Aim.LAUNCHED, hash="new")
 _LOAD = Goal(aim=Aim.LOADED, hash="new")
 _STOP = Goal(aim=Aim.STOPPED)
 _UNLOAD = Goal(aim=Aim.INACTIVE)
 _DESTROY = Goal(aim=Aim.GONE)
 
-_STARTED = Reached(f"Unit web.service launched on {LEGEND}", EARLY_DEATH_S)
+_STARTED = Reached(f"Unit web.service launched on {LEGEND}")
 
 
 def _with(report: UnitReport, state: UnitState) -> UnitReport:
@@ -138,6 +136,12 @@ def _started_with(**changes: object) -> UnitReport:
         ),
         pytest.param(
             replace(_LAUNCHED, refusals={THERE: "no"}), _START, _STARTED, id="up, refusals are old"
+        ),
+        pytest.param(
+            _started_with(active="activating", sub="auto-restart"),
+            _START,
+            _STARTED,
+            id="ended well and is started again and again",
         ),
         # load
         pytest.param(_LOADED, _LOAD, Reached(f"Unit web.service loaded on {LEGEND}"), id="loaded"),
@@ -232,11 +236,12 @@ def test_report_is_judged(report: UnitReport, goal: Goal, verdict: Verdict) -> N
                 "active": "failed",
                 "sub": "failed",
                 "result": "exit-code",
-                "exit_status": "203/EXEC",
+                "job": "done",
+                "exit_status": "code=exited, status=203/EXEC",
                 "journal": ("Failed at step EXEC", "Main process exited"),
             },
             (
-                f"Unit web.service failed on {LEGEND}: exit-code, exit status 203/EXEC",
+                f"Unit web.service failed on {LEGEND}: exit-code (code=exited, status=203/EXEC)",
                 "    Failed at step EXEC",
                 "    Main process exited",
                 "It stays launched in the cluster, and systemd has given it up; "
@@ -250,10 +255,11 @@ def test_report_is_judged(report: UnitReport, goal: Goal, verdict: Verdict) -> N
                 "active": "activating",
                 "sub": "auto-restart",
                 "result": "exit-code",
-                "exit_status": "1",
+                "job": "failed",
+                "exit_status": "code=exited, status=1",
             },
             (
-                f"Unit web.service failed on {LEGEND}: exit-code, exit status 1",
+                f"Unit web.service failed on {LEGEND}: exit-code (code=exited, status=1)",
                 "It stays launched in the cluster and systemd starts it again there (Restart=); "
                 "to end that: fleetctl stop web.service",
             ),
@@ -261,9 +267,15 @@ def test_report_is_judged(report: UnitReport, goal: Goal, verdict: Verdict) -> N
             id="crash loop",
         ),
         pytest.param(
-            {"load": "not-found", "active": "inactive", "sub": "dead", "job": "", "result": ""},
+            {
+                "load": "not-found",
+                "active": "inactive",
+                "sub": "dead",
+                "job": "failed",
+                "result": "",
+            },
             (
-                f"Unit web.service cannot be loaded on {LEGEND}: systemd finds its file not-found",
+                f"Unit web.service cannot be loaded on {LEGEND}: to systemd it is not-found",
                 "It stays launched in the cluster; correct the file, then: "
                 "fleetctl start --replace web.service",
             ),
@@ -271,9 +283,37 @@ def test_report_is_judged(report: UnitReport, goal: Goal, verdict: Verdict) -> N
             id="not found",
         ),
         pytest.param(
+            {
+                "current": TargetState.INACTIVE,
+                "load": "error",
+                "active": "inactive",
+                "sub": "dead",
+                "result": "refused",
+                "journal": ("Invalid argument",),
+            },
+            (
+                f"Unit web.service cannot be loaded on {LEGEND}: to systemd it is error",
+                "    Invalid argument",
+                "It stays launched in the cluster; correct the file, then: "
+                "fleetctl start --replace web.service",
+            ),
+            0.0,
+            id="refused by systemd",
+        ),
+        pytest.param(
+            {"active": "failed", "sub": "failed", "job": "", "result": "exit-code"},
+            (
+                f"Unit web.service failed on {LEGEND}: exit-code",
+                "It stays launched in the cluster, and systemd has given it up; "
+                "to try again: fleetctl restart web.service",
+            ),
+            JOB_FOLLOWS_S,
+            id="failed, perhaps before this start",
+        ),
+        pytest.param(
             {"active": "inactive", "sub": "dead", "job": "dependency", "result": "success"},
             (
-                f"Unit web.service failed on {LEGEND}: start job dependency",
+                f"Unit web.service failed on {LEGEND}: its start ended with dependency",
                 "It stays launched in the cluster, and systemd has given it up; "
                 "to try again: fleetctl restart web.service",
             ),
@@ -323,18 +363,3 @@ def test_somebody_elses_change_counts_only_if_it_stands(
     assert isinstance(verdict, Failed)
     assert word in verdict.lines[0]
     assert verdict.stands_s == CONTRADICTION_STANDS_S
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "seconds"),
-    [
-        pytest.param("[Service]\nExecStart=/x\n", "a.service", EARLY_DEATH_S, id="simple"),
-        pytest.param("[Service]\nType=oneshot\n", "a.service", 0.0, id="oneshot"),
-        pytest.param("[Service]\nType=notify\n", "a.service", 0.0, id="says itself"),
-        pytest.param("[Timer]\nOnBootSec=1\n", "a.timer", 0.0, id="no process"),
-    ],
-)
-def test_only_units_that_may_die_early_are_watched_longer(
-    text: str, name: str, seconds: float
-) -> None:
-    assert steady_s(parse_unit(text), name) == seconds

@@ -1,0 +1,57 @@
+"""submit, load and start: create what is new, send it all in one request, and wait."""
+
+from collections.abc import Sequence
+
+from cli.carrying import Cluster, Patience, each_unit, say, send, settle, stored_units, warn
+from cli.creation import CreationFailed, Wanted, create_all, read_local
+from cli.plans import TARGETS, plan_bring, plan_submit
+from cli.selection import is_global_file
+from fleet.api.schema import Unit
+from fleet.errors import FleetError
+from fleet.names import UnitName
+
+
+async def bring(
+    client: Cluster, arguments: Sequence[str], *, verb: str, replace: bool, patience: Patience
+) -> int:
+    """Submit, load or start the units that the arguments name; the exit status.
+
+    Raises CreationFailed, with nothing sent, if any of them cannot be.
+    """
+    wanted = read_arguments(arguments)
+    stored = await _stored(client, wanted)
+    created = create_all(wanted, stored, verb=verb, replace=replace)
+    for one in created:
+        say(one.said)
+        warn(one.warned)
+    if verb == "submit":
+        plan = plan_submit(created)
+        await send(client, plan.changes, verb=verb)
+        for change in plan.changes:
+            everywhere = change.file is not None and is_global_file(change.file, change.name)
+            say([f"Unit {change.name} {'' if everywhere else 'inactive'}"])
+        return 0
+    plan = plan_bring(created, stored, TARGETS[verb], patient=patience.attempts > 0)
+    await send(client, plan.changes, verb=verb)
+    return 0 if await settle(client, plan, verb=verb, patience=patience) else 1
+
+
+def read_arguments(arguments: Sequence[str]) -> list[Wanted]:
+    """What every argument names on this disk; raises CreationFailed with all that name nothing."""
+    wanted: list[Wanted] = []
+    problems: list[str] = []
+    for argument in arguments:
+        try:
+            wanted.append(read_local(argument))
+        except FleetError as error:
+            problems.append(str(error))
+    if problems:
+        raise CreationFailed(problems)
+    return wanted
+
+
+async def _stored(client: Cluster, wanted: Sequence[Wanted]) -> dict[UnitName, Unit]:
+    """The stored ones of the units, and of the templates of those that are not."""
+    stored = await stored_units(client, dict.fromkeys(one.name for one in wanted))
+    templates = {one.template for one in wanted if one.template and one.name not in stored}
+    return stored | await each_unit(client, templates)

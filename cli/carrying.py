@@ -1,0 +1,169 @@
+"""Carries out the plans of verbs: reads stored units, sends changes, waits, and tells the outcome.
+
+Results go to stdout, everything else to stderr, in fleet 1.0's words where it had them.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import click
+
+from cli.following import Watched, follow
+from cli.plans import Plan
+from cli.selection import check_arguments, is_pattern, select
+from cli.waiting import Aim, Failed, Goal, Pending, Reached, Verdict
+from fleet.api.schema import Unit
+from fleet.errors import FleetError, NotFound
+from fleet.names import UnitName, complete_name
+from fleet.registry import UnitChange
+
+# Up to this many units are asked for one by one rather than by listing the cluster.
+_FEW = 8
+_GERUNDS = {
+    "destroy": "destroying",
+    "load": "loading",
+    "restart": "restarting",
+    "start": "starting",
+    "stop": "stopping",
+    "submit": "creating",
+    "unload": "unloading",
+}
+
+
+class Cluster(Watched, Protocol):
+    """The part of the API's client that the verbs need."""
+
+    async def units(self) -> Sequence[Unit]: ...
+
+    async def unit(self, name: UnitName) -> Unit: ...
+
+    async def apply(self, changes: Sequence[UnitChange]) -> object: ...
+
+    async def destroy(self, name: UnitName) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """Whether and how long to wait: `attempts` of 2 s, 0 without limit."""
+
+    block: bool = True
+    attempts: int = 0
+
+
+class CommandFailed(FleetError):
+    """What a verb could not do, in a sentence that names the verb."""
+
+
+# Reading
+
+
+async def each_unit(client: Cluster, names: Collection[UnitName]) -> dict[UnitName, Unit]:
+    """Those of the units that exist, with their authors' text, asked for one by one."""
+
+    async def find(name: UnitName) -> Unit | None:
+        try:
+            return await client.unit(name)
+        except NotFound:
+            return None
+
+    found = await asyncio.gather(*(find(name) for name in names))
+    return {unit.name: unit for unit in found if unit is not None}
+
+
+async def stored_units(client: Cluster, names: Collection[UnitName]) -> dict[UnitName, Unit]:
+    """Those of the units that exist, by name."""
+    if len(names) <= _FEW:
+        return await each_unit(client, names)
+    wanted = set(names)
+    return {unit.name: unit for unit in await client.units() if unit.name in wanted}
+
+
+async def selected_units(client: Cluster, arguments: Sequence[str]) -> list[Unit]:
+    """The stored units that the arguments mean; raises InvalidRequest for malformed ones."""
+    check_arguments(arguments)
+    if any(is_pattern(argument) for argument in arguments):
+        stored = {unit.name: unit for unit in await client.units()}
+    else:
+        names = dict.fromkeys(UnitName(complete_name(argument)) for argument in arguments)
+        stored = await stored_units(client, names)
+    return [stored[name] for name in select(arguments, list(stored))]
+
+
+# Acting
+
+
+async def send(client: Cluster, changes: Sequence[UnitChange], *, verb: str) -> None:
+    """Have all changes made, in one request; raises CommandFailed with the verb and the reason."""
+    if not changes:
+        return
+    try:
+        await client.apply(changes)
+    except FleetError as error:
+        creates = any(change.file is not None for change in changes)
+        what = "creating" if creates else _GERUNDS[verb]
+        raise CommandFailed(f"Error {what} units: {error}") from error
+
+
+async def settle(client: Cluster, plan: Plan, *, verb: str, patience: Patience) -> bool:
+    """Wait for the units of a plan that was sent, telling of each; whether all came to their goal.
+
+    With no patience, tell which were set going.
+    """
+    say(f"Triggered global unit {name} {verb}" for name in plan.triggered)
+    if not patience.block:
+        say(f"Triggered unit {name} {verb}" for name in plan.loud)
+        return True
+    verdicts = await wait(client, plan.goals, attempts=patience.attempts)
+    return all(isinstance(verdict, Reached) for verdict in verdicts.values())
+
+
+async def wait(
+    client: Cluster, goals: Mapping[UnitName, Goal], *, attempts: int
+) -> Mapping[UnitName, Verdict]:
+    """Wait for the goals, telling of each unit that comes to its own, fails, or takes too long."""
+
+    def tell(name: UnitName, verdict: Reached | Failed) -> None:
+        if isinstance(verdict, Failed):
+            warn(verdict.lines)
+        elif not goals[name].quiet:
+            say([verdict.line])
+
+    verdicts = await follow(client, goals, settled=tell, attempts=attempts)
+    for name, verdict in verdicts.items():
+        if isinstance(verdict, Pending):
+            state = "loaded" if goals[name].aim is Aim.STOPPED else goals[name].aim
+            timeout = f"timed out waiting for unit {name} to report state {state}"
+            warn([f"Error waiting for units: {timeout}", f"    {verdict.reason}"])
+    return verdicts
+
+
+async def take_down(
+    client: Cluster, plan: Plan, *, verb: str, done: str, patience: Patience
+) -> int:
+    """Send and settle a plan to stop or unload units, with fleet 1.0's summary; the exit status."""
+    warn(plan.refused)
+    await send(client, plan.changes, verb=verb)
+    names = f"[{' '.join(plan.goals)}]"
+    if not await settle(client, plan, verb=verb, patience=patience):
+        warn([f"Failed to {verb} units {names}. err: not all of them came to rest"])
+        return 1
+    if patience.block:
+        warn([f"Successfully {done} units {names}."])
+    return 1 if plan.refused else 0
+
+
+# Telling
+
+
+def say(lines: Iterable[str]) -> None:
+    """Results, on stdout."""
+    for line in lines:
+        click.echo(line)
+
+
+def warn(lines: Iterable[str]) -> None:
+    """What is not a result, on stderr."""
+    for line in lines:
+        click.echo(line, err=True)

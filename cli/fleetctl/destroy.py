@@ -1,0 +1,80 @@
+"""fleetctl destroy."""
+
+import asyncio
+
+import click
+
+from cli.carrying import Cluster, Patience, say, selected_units, wait, warn
+from cli.connect import run_connected
+from cli.options import attempts_flag, examples, no_block_flag, units_argument
+from cli.settings import Settings
+from cli.waiting import Aim, Goal, Reached
+from fleet.errors import FleetError, NotFound
+from fleet.names import UnitName
+
+# Requests under way at once; a fleetd answers one in a few milliseconds.
+_AT_ONCE = 16
+
+
+@click.command(
+    epilog=examples(
+        "fleetctl destroy web.service",
+        "fleetctl destroy 'web@*'     # every instance of web@.service, and the template",
+        "fleetctl destroy --no-block web",
+    )
+)
+@units_argument
+@no_block_flag
+@attempts_flag
+@click.pass_obj
+def command(
+    settings: Settings, *, units: tuple[str, ...], no_block: bool, block_attempts: int
+) -> int:
+    """Stop units and remove them from the cluster.
+
+    The command returns when no machine has them any more. A pattern in quotes means units of the
+    cluster; units that do not exist are passed over.
+    """
+    if not units:
+        click.echo("No units given", err=True)
+        return 0
+    patience = Patience(block=not no_block, attempts=block_attempts)
+    return run_connected(settings, lambda client: destroy(client, units, patience))
+
+
+async def destroy(client: Cluster, arguments: tuple[str, ...], patience: Patience) -> int:
+    """Destroy the units that the arguments mean; the exit status."""
+    chosen = await selected_units(client, arguments)
+    if not chosen:
+        click.echo("Units not found in registry", err=True)
+        return 0
+    removed, problems = await _remove(client, [unit.name for unit in chosen])
+    warn(f"Error destroying units: {problem}" for problem in problems)
+    if not patience.block:
+        say(f"Destroyed {name}" for name in removed)
+        return 1 if problems else 0
+    goals = dict.fromkeys(removed, Goal(aim=Aim.GONE))
+    verdicts = await wait(client, goals, attempts=patience.attempts)
+    gone = all(isinstance(verdict, Reached) for verdict in verdicts.values())
+    return 0 if gone and not problems else 1
+
+
+async def _remove(
+    client: Cluster, names: list[UnitName]
+) -> tuple[list[UnitName], list[FleetError]]:
+    """Remove the units; those removed, and what went wrong with others."""
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def remove(name: UnitName) -> UnitName | FleetError | None:
+        try:
+            async with limit:
+                await client.destroy(name)
+        except NotFound:
+            return None
+        except FleetError as error:
+            return error
+        return name
+
+    outcomes = await asyncio.gather(*(remove(name) for name in names))
+    problems = [outcome for outcome in outcomes if isinstance(outcome, FleetError)]
+    return [outcome for outcome in outcomes if isinstance(outcome, str)], problems

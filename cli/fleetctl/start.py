@@ -1,0 +1,55 @@
+"""fleetctl start."""
+
+import click
+
+from cli.bringing import bring
+from cli.carrying import Patience
+from cli.connect import run_connected
+from cli.options import (
+    attempts_flag,
+    examples,
+    no_block_flag,
+    replace_flag,
+    sign_flag,
+    units_argument,
+)
+from cli.settings import Settings
+
+
+@click.command(
+    epilog=examples(
+        "fleetctl start web.service",
+        "fleetctl start web@{1..3}                  # three instances of web@.service",
+        "fleetctl start --replace web.service       # the file here is newer",
+        "fleetctl start --block-attempts=15 web     # wait for half a minute at most",
+    )
+)
+@units_argument
+@replace_flag
+@no_block_flag
+@attempts_flag
+@sign_flag
+@click.pass_obj
+def command(
+    settings: Settings,
+    *,
+    units: tuple[str, ...],
+    replace: bool,
+    no_block: bool,
+    block_attempts: int,
+    sign: bool,
+) -> int:
+    """Start units somewhere in the cluster, and wait until they run.
+
+    Units that are not in the cluster yet are submitted first. The command returns when systemd has
+    every unit active (one of Type=oneshot: when it has run), and exits with 1, the reason and the
+    last lines of the journal if one fails, or if no machine can take it.
+    """
+    if not units:
+        click.echo("No units given", err=True)
+        return 0
+    patience = Patience(block=not no_block, attempts=block_attempts)
+    return run_connected(
+        settings,
+        lambda client: bring(client, units, verb="start", replace=replace, patience=patience),
+    )

@@ -1,0 +1,45 @@
+"""fleetctl stop."""
+
+import click
+
+from cli.carrying import Cluster, Patience, selected_units, take_down
+from cli.connect import run_connected
+from cli.options import attempts_flag, examples, no_block_flag, units_argument
+from cli.plans import plan_stop
+from cli.settings import Settings
+
+
+@click.command(
+    epilog=examples(
+        "fleetctl stop web.service",
+        "fleetctl stop 'web@*'        # every instance of web@.service",
+        "fleetctl stop --no-block web",
+    )
+)
+@units_argument
+@no_block_flag
+@attempts_flag
+@click.pass_obj
+def command(
+    settings: Settings, *, units: tuple[str, ...], no_block: bool, block_attempts: int
+) -> int:
+    """Stop units where they run; they stay loaded there.
+
+    A pattern in quotes means units of the cluster. A unit that cannot be stopped makes the exit
+    status 1; the others are stopped all the same.
+    """
+    if not units:
+        click.echo("No units given", err=True)
+        return 0
+    patience = Patience(block=not no_block, attempts=block_attempts)
+    return run_connected(settings, lambda client: stop(client, units, patience))
+
+
+async def stop(client: Cluster, arguments: tuple[str, ...], patience: Patience) -> int:
+    """Stop the units that the arguments mean; the exit status."""
+    chosen = await selected_units(client, arguments)
+    if not chosen:
+        click.echo("Units not found in registry", err=True)
+        return 0
+    plan = plan_stop(chosen)
+    return await take_down(client, plan, verb="stop", done="stopped", patience=patience)

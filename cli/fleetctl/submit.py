@@ -1,0 +1,37 @@
+"""fleetctl submit."""
+
+import click
+
+from cli.bringing import bring
+from cli.carrying import Patience
+from cli.connect import run_connected
+from cli.options import examples, replace_flag, sign_flag, units_argument
+from cli.settings import Settings
+
+
+@click.command(
+    epilog=examples(
+        "fleetctl submit web.service",
+        "fleetctl submit units/*.service",
+        "fleetctl submit web@.service        # a template; then: fleetctl start web@1 web@2",
+        "fleetctl submit --replace web.service",
+    )
+)
+@units_argument
+@replace_flag
+@sign_flag
+@click.pass_obj
+def command(settings: Settings, *, units: tuple[str, ...], replace: bool, sign: bool) -> int:
+    """Store units in the cluster without running them.
+
+    A UNIT is the path of a unit file; .service is added to a name without a type. An instance
+    (web@1) is made of its template, from the cluster or from the same folder. All files are
+    checked before anything is stored.
+    """
+    if not units:
+        click.echo("No units given", err=True)
+        return 0
+    return run_connected(
+        settings,
+        lambda client: bring(client, units, verb="submit", replace=replace, patience=Patience()),
+    )

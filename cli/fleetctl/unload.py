@@ -1,0 +1,44 @@
+"""fleetctl unload."""
+
+import click
+
+from cli.carrying import Cluster, Patience, selected_units, take_down
+from cli.connect import run_connected
+from cli.options import attempts_flag, examples, no_block_flag, units_argument
+from cli.plans import plan_unload
+from cli.settings import Settings
+
+
+@click.command(
+    epilog=examples(
+        "fleetctl unload web.service",
+        "fleetctl unload 'web@*'      # every instance of web@.service",
+    )
+)
+@units_argument
+@no_block_flag
+@attempts_flag
+@click.pass_obj
+def command(
+    settings: Settings, *, units: tuple[str, ...], no_block: bool, block_attempts: int
+) -> int:
+    """Take units off their machines; they stay in the cluster.
+
+    They are stopped first. A pattern in quotes means units of the cluster. A unit that no machine
+    can take is unloaded too, and so no longer looks for one.
+    """
+    if not units:
+        click.echo("No units given", err=True)
+        return 0
+    patience = Patience(block=not no_block, attempts=block_attempts)
+    return run_connected(settings, lambda client: unload(client, units, patience))
+
+
+async def unload(client: Cluster, arguments: tuple[str, ...], patience: Patience) -> int:
+    """Unload the units that the arguments mean; the exit status."""
+    chosen = await selected_units(client, arguments)
+    if not chosen:
+        click.echo("Units not found in registry", err=True)
+        return 0
+    plan = plan_unload(chosen)
+    return await take_down(client, plan, verb="unload", done="unloaded", patience=patience)

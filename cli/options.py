@@ -1,0 +1,65 @@
+"""The arguments and flags that several verbs of fleetctl share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+_Function = Callable[..., Any]
+
+
+def examples(*lines: str) -> str:
+    """The end of a verb's help: command lines to learn from."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def units_argument(function: _Function) -> _Function:
+    """UNIT..., of which none is allowed: that is fleet 1.0's `No units given`, status 0."""
+    return click.argument("units", nargs=-1, metavar="UNIT...")(function)
+
+
+def no_block_flag(function: _Function) -> _Function:
+    return click.option(
+        "--no-block", is_flag=True, help="Return when the cluster has been told, without waiting."
+    )(function)
+
+
+def attempts_flag(function: _Function) -> _Function:
+    return click.option(
+        "--block-attempts",
+        type=int,
+        default=0,
+        metavar="N",
+        help="Give up waiting after about 2 x N seconds.  [default: 0, wait on]",
+    )(function)
+
+
+def replace_flag(function: _Function) -> _Function:
+    return click.option(
+        "--replace", is_flag=True, help="Replace stored units whose files here are different."
+    )(function)
+
+
+def sign_flag(function: _Function) -> _Function:
+    return click.option("--sign", is_flag=True, hidden=True)(function)
+
+
+def list_flags(default_fields: str, known: str) -> Callable[[_Function], _Function]:
+    """The flags of the list verbs: --full, --no-legend and --fields."""
+
+    def decorate(function: _Function) -> _Function:
+        for option in (
+            click.option(
+                "--fields",
+                default=default_fields,
+                metavar="LIST",
+                show_default=True,
+                help=f"Columns, separated by commas. Known: {known}.",
+            ),
+            click.option("--no-legend", is_flag=True, help="Leave the header out."),
+            click.option("-l", "--full", is_flag=True, help="Do not shorten ids and hashes."),
+        ):
+            function = option(function)
+        return function
+
+    return decorate
