@@ -193,7 +193,12 @@ def _read(setting: _Setting, read: Callable[[str], Any]) -> Any:
     try:
         return read(setting.value)
     except ValueError as error:
-        raise InvalidRequest(f"{setting.where} = {setting.value}: {error}") from error
+        raise InvalidRequest(f"{setting.where} = {_shown(setting.value)}: {error}") from error
+
+
+def _shown(value: str) -> str:
+    """The value without the user and password that somebody wrote into a URL."""
+    return re.sub(r"//[^/@]*@", "//...@", value)
 
 
 def _text(value: str) -> str:
@@ -247,11 +252,12 @@ def _servers(value: str) -> tuple[str, ...]:
 
 def _server(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is no http:// or https:// URL of an etcd server")
     if "@" in parts.netloc:
         raise ValueError("name the user in etcd_username and etcd_password, not in the URL")
-    if parts.port == 0:
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r} is no http:// or https:// URL of an etcd server")
+    port = parts.netloc.rpartition("]")[2].partition(":")[2]
+    if port and not (port.isdecimal() and 0 < int(port) < 65536):
         raise ValueError(f"{url!r} has no usable port")
     return url.rstrip("/")
 
