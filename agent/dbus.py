@@ -1,0 +1,394 @@
+"""systemd over D-Bus: the one module that speaks to the bus.
+
+Theory of operation. One connection, kept by `run()`. Units whose state was asked for are
+remembered; from then on systemd's PropertiesChanged signals keep what is remembered, so asking
+again costs nothing. systemd sends the signal of a unit's own type before that of the unit as such
+(dbus-unit.c does so on purpose), so the latter closes a change. A lost connection forgets
+everything, a reload makes all of it stale.
+
+A start job is queued by a call and ends with a JobRemoved signal, which may be read from the
+socket before the caller of StartUnit has seen its answer; ends that nobody waits for yet are kept
+while such calls are under way.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any
+
+from dbus_next.aio.message_bus import MessageBus
+from dbus_next.constants import BusType, MessageType
+from dbus_next.errors import AuthError, DBusError
+from dbus_next.message import Message
+
+from agent.journal import journal_tail
+from agent.systemd import DONE, Changed, SystemdState
+from agent.wire import (
+    UNIT_INTERFACE,
+    apply_properties,
+    listed_states,
+    unit_of_path,
+    unit_path,
+    wanted_properties,
+)
+from fleet.errors import SystemdError, Unavailable
+from fleet.names import UnitName
+
+_log = logging.getLogger(__name__)
+
+_SYSTEMD = "org.freedesktop.systemd1"
+_MANAGER = "org.freedesktop.systemd1.Manager"
+_MANAGER_PATH = "/org/freedesktop/systemd1"
+_PROPERTIES = "org.freedesktop.DBus.Properties"
+_MATCHES = (
+    f"type='signal',sender='{_SYSTEMD}',interface='{_PROPERTIES}',"
+    f"member='PropertiesChanged',path_namespace='{_MANAGER_PATH}/unit'",
+    f"type='signal',sender='{_SYSTEMD}',interface='{_MANAGER}',member='JobRemoved'",
+    f"type='signal',sender='{_SYSTEMD}',interface='{_MANAGER}',member='Reloading'",
+    "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
+    f"member='NameOwnerChanged',arg0='{_SYSTEMD}'",
+)
+
+# dbus-next's writer dies of EAGAIN when some 300 calls are sent at once.
+CALLS_IN_FLIGHT = 32
+# The D-Bus default (`_DBUS_DEFAULT_TIMEOUT_VALUE`), and systemd's own for a reload.
+CALL_S = 25.0
+RELOAD_S = 90.0
+RECONNECT_S = 0.5
+
+_NO_SUCH_UNIT = f"{_SYSTEMD}.NoSuchUnit"
+_LOST = (OSError, EOFError, TimeoutError, AuthError, DBusError)
+
+
+class _Refused(Exception):
+    """The answer to a call was an error."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        super().__init__(text or name)
+
+
+class _Bus(MessageBus):
+    """A connection that lets go of its socket, which dbus-next leaves to the garbage collector."""
+
+    def _setup_socket(self) -> None:
+        try:
+            super()._setup_socket()  # type: ignore[no-untyped-call]
+        except OSError:
+            self._let_go()
+            raise
+
+    async def ended(self) -> None:
+        """Return or raise when the connection has ended."""
+        await self.wait_for_disconnect()  # type: ignore[no-untyped-call]
+
+    def end(self) -> None:
+        """Have the connection end, as if the other side had ended it."""
+        self.disconnect()  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """End the connection, with whatever waits on it, and free the socket."""
+        if self.connected:
+            self.end()
+        self._finalize(EOFError("the connection was closed"))  # type: ignore[no-untyped-call]
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._stream.close()
+        self._sock.close()
+
+
+class DbusSystemd:
+    """The `Systemd` port on the system bus, or on the user's own with `user=True`."""
+
+    def __init__(self, *, user: bool = False) -> None:
+        self._user = user
+        self._bus: _Bus | None = None
+        self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
+        self._known: dict[UnitName, SystemdState] = {}
+        self._stale: set[UnitName] = set()
+        self._jobs: dict[str, asyncio.Future[str]] = {}
+        self._ended: dict[str, str] = {}
+        self._queueing = 0
+        self._changed: Changed = lambda _: None
+
+    async def run(self, changed: Changed) -> None:
+        self._changed = changed
+        while True:
+            try:
+                await self._session()
+            except (Unavailable, _Refused, *_LOST) as error:
+                _log.warning("systemd cannot be reached over D-Bus, trying again: %s", error)
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _session(self) -> None:
+        """Connect, tell so, and return or raise when the connection has ended."""
+        bus = _Bus(_user_address()) if self._user else _Bus(bus_type=BusType.SYSTEM)
+        try:
+            await asyncio.wait_for(bus.connect(), CALL_S)
+            bus.add_message_handler(self._received)
+            self._bus = bus
+            for rule in _MATCHES:
+                await self._call_daemon("AddMatch", "s", rule)
+            await self._subscribe()
+            self._changed(None)
+            await bus.ended()
+        finally:
+            self._lose(bus)
+
+    def _lose(self, bus: _Bus) -> None:
+        self._bus = None
+        self._known.clear()
+        self._stale.clear()
+        self._ended.clear()
+        for job in self._jobs.values():
+            if not job.done():
+                job.set_exception(Unavailable("the connection to systemd ended during a job"))
+                job.exception()  # nobody may be waiting any more
+        self._jobs.clear()
+        bus.close()
+
+    async def _subscribe(self) -> None:
+        with contextlib.suppress(_Refused):  # already subscribed: as wanted
+            await self._manager("Subscribe")
+
+    # What is asked of systemd
+
+    async def link(self, paths: Sequence[str]) -> None:
+        await self._files("LinkUnitFiles", paths, "link")
+
+    async def enable(self, paths: Sequence[str]) -> None:
+        await self._files("EnableUnitFiles", paths, "enable")
+
+    async def _files(self, member: str, paths: Sequence[str], action: str) -> None:
+        units = [UnitName(os.path.basename(path)) for path in paths]
+        try:
+            await self._manager(member, "asbb", list(paths), True, True)
+        except _Refused as error:
+            raise SystemdError(action, ", ".join(units), str(error)) from error
+        self._stale.update(units)
+
+    async def reload(self) -> None:
+        try:
+            await self._manager("Reload", timeout_s=RELOAD_S)
+        except _Refused as error:
+            raise SystemdError("reload", "its unit files", str(error)) from error
+
+    async def loaded(self, units: Iterable[UnitName]) -> frozenset[UnitName]:
+        names = list(units)
+        if not names:
+            return frozenset()
+        try:
+            body = await self._manager("ListUnitsByPatterns", "asas", [], names)
+        except _Refused as error:
+            raise SystemdError("list", ", ".join(names), str(error)) from error
+        return frozenset(UnitName(entry[0]) for entry in body[0] if entry[2] != "not-found")
+
+    async def start(self, unit: UnitName) -> Awaitable[str]:
+        try:
+            return await self._queue("StartUnit", unit)
+        except _Refused as error:
+            raise SystemdError("start", unit, str(error)) from error
+
+    async def stop(self, unit: UnitName) -> Awaitable[str]:
+        try:
+            return await self._queue("StopUnit", unit)
+        except _Refused as error:
+            if error.name != _NO_SUCH_UNIT:
+                raise SystemdError("stop", unit, str(error)) from error
+            ended = asyncio.get_running_loop().create_future()
+            ended.set_result(DONE)
+            return ended
+
+    async def _queue(self, member: str, unit: UnitName) -> Awaitable[str]:
+        self._queueing += 1
+        try:
+            path = str((await self._manager(member, "ss", unit, "replace"))[0])
+            job = self._jobs.get(path)
+            if job is None:
+                job = asyncio.get_running_loop().create_future()
+                if path in self._ended:
+                    job.set_result(self._ended[path])
+                else:
+                    self._jobs[path] = job
+            return asyncio.shield(job)
+        finally:
+            self._queueing -= 1
+            if not self._queueing:
+                self._ended.clear()
+
+    async def forget(self, units: Sequence[UnitName]) -> None:
+        await self._disable(units)
+        for unit in units:
+            if self._known.pop(unit, SystemdState(unit=unit)).active == "failed":
+                with contextlib.suppress(_Refused):  # not loaded: nothing is on record
+                    await self._manager("ResetFailedUnit", "s", unit)
+
+    async def _disable(self, units: Sequence[UnitName]) -> None:
+        """One call for all; an unknown unit spoils it, so then each by itself."""
+        try:
+            await self._manager("DisableUnitFiles", "asb", list(units), True)
+        except _Refused as error:
+            if error.name != _NO_SUCH_UNIT:
+                raise SystemdError("disable", ", ".join(units), str(error)) from error
+            if len(units) > 1:
+                await asyncio.gather(*(self._disable([unit]) for unit in units))
+
+    async def states(
+        self, units: Iterable[UnitName], *, fresh: bool = False
+    ) -> dict[UnitName, SystemdState]:
+        names = list(units)
+        asked = names if fresh else [n for n in names if n not in self._known or n in self._stale]
+        if asked:
+            self._stale.difference_update(asked)
+            listed = await self._list(asked)
+            await asyncio.gather(*(self._learn(state) for state in listed))
+        return {name: self._known.get(name, SystemdState(unit=name)) for name in names}
+
+    async def _list(self, units: Sequence[UnitName]) -> list[SystemdState]:
+        """The entries of the units; one that systemd does not take spoils only its own."""
+        try:
+            body = await self._manager("ListUnitsByNames", "as", list(units))
+        except _Refused:
+            if len(units) == 1:
+                return [SystemdState(unit=units[0], load="error")]
+            parts = await asyncio.gather(*(self._list([unit]) for unit in units))
+            return [state for part in parts for state in part]
+        return list(listed_states(units, body[0]))
+
+    async def _learn(self, listed: SystemdState) -> None:
+        """Remember a listed state with the details that the list leaves out."""
+        old = self._known.get(listed.unit)
+        told = (listed.load, listed.active, listed.sub)
+        if old is not None and (old.load, old.active, old.sub) == told:
+            return
+        self._known[listed.unit] = listed
+        wanted = wanted_properties(listed)
+        values = await asyncio.gather(*(self._get(listed.unit, *pair) for pair in wanted))
+        found = {pair[1]: v for pair, v in zip(wanted, values, strict=True) if v is not None}
+        now = self._known.get(listed.unit)
+        if now is not None and (now.active, now.sub) == (listed.active, listed.sub):
+            self._known[listed.unit] = apply_properties(now, found)
+
+    async def fragments(self, units: Iterable[UnitName]) -> dict[UnitName, str]:
+        names = list(units)
+        paths = await asyncio.gather(
+            *(self._get(name, UNIT_INTERFACE, "FragmentPath") for name in names)
+        )
+        return {name: str(path or "") for name, path in zip(names, paths, strict=True)}
+
+    async def is_stopping(self) -> bool:
+        try:
+            body = await self._call(
+                _MANAGER_PATH, _PROPERTIES, "Get", "ss", _MANAGER, "SystemState"
+            )
+        except _Refused as error:
+            raise SystemdError("tell the state of", "the machine", str(error)) from error
+        return bool(body[0].value == "stopping")
+
+    async def journal_tail(self, unit: UnitName, lines: int) -> tuple[str, ...]:
+        return await journal_tail(unit, lines, user=self._user)
+
+    # Signals
+
+    def _received(self, message: Message) -> None:
+        if message.message_type is not MessageType.SIGNAL:
+            return
+        if message.member == "PropertiesChanged":
+            self._properties_changed(message)
+        elif message.member == "JobRemoved":
+            self._job_removed(str(message.body[1]), str(message.body[3]))
+        elif message.member == "Reloading" and not message.body[0]:
+            self._everything_changed()
+        elif message.member == "NameOwnerChanged" and message.body[0] == _SYSTEMD:
+            self._owner_changed(str(message.body[2]))
+
+    def _properties_changed(self, message: Message) -> None:
+        unit = unit_of_path(message.path)
+        if unit is None or (state := self._known.get(unit)) is None:
+            return
+        interface, properties = message.body[0], message.body[1]
+        values = {name: variant.value for name, variant in properties.items()}
+        self._known[unit] = apply_properties(state, values)
+        if interface == UNIT_INTERFACE:
+            self._changed(frozenset({unit}))
+
+    def _job_removed(self, path: str, result: str) -> None:
+        job = self._jobs.pop(path, None)
+        if job is not None:
+            if not job.done():
+                job.set_result(result)
+        elif self._queueing:
+            self._ended[path] = result
+
+    def _everything_changed(self) -> None:
+        self._stale.update(self._known)
+        self._changed(None)
+
+    def _owner_changed(self, owner: str) -> None:
+        """systemd left the bus or came back to it, as it does when it re-executes itself."""
+        if owner and self._bus is not None:
+            self._bus.end()  # a new session subscribes and reads anew
+
+    # Calls
+
+    async def _get(self, unit: UnitName, interface: str, name: str) -> Any:
+        """A property's value, None if the unit has none by that name."""
+        try:
+            body = await self._call(unit_path(unit), _PROPERTIES, "Get", "ss", interface, name)
+        except _Refused:
+            return None
+        return body[0].value
+
+    async def _manager(
+        self, member: str, signature: str = "", *body: Any, timeout_s: float = CALL_S
+    ) -> list[Any]:
+        return await self._call(
+            _MANAGER_PATH, _MANAGER, member, signature, *body, timeout_s=timeout_s
+        )
+
+    async def _call_daemon(self, member: str, signature: str, *body: Any) -> list[Any]:
+        name = "org.freedesktop.DBus"
+        return await self._call(
+            "/org/freedesktop/DBus", name, member, signature, *body, destination=name
+        )
+
+    async def _call(
+        self,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str,
+        *body: Any,
+        destination: str = _SYSTEMD,
+        timeout_s: float = CALL_S,
+    ) -> list[Any]:
+        message = Message(
+            destination=destination,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=list(body),
+        )
+        async with self._slots:
+            bus = self._bus
+            if bus is None or not bus.connected:
+                raise Unavailable("there is no connection to systemd; it is being made anew")
+            try:
+                reply = await asyncio.wait_for(bus.call(message), timeout_s)
+            except _LOST as error:
+                raise Unavailable(f"systemd did not answer {member}: {error!r}") from error
+        if reply is None:
+            raise Unavailable(f"the connection to systemd ended during {member}")
+        if reply.message_type is MessageType.ERROR:
+            text = str(reply.body[0]) if reply.body else ""
+            raise _Refused(str(reply.error_name), text)
+        return list(reply.body)
+
+
+def _user_address() -> str:
+    fallback = f"unix:path=/run/user/{os.getuid()}/bus"
+    return os.environ.get("DBUS_SESSION_BUS_ADDRESS", fallback)

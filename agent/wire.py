@@ -1,0 +1,111 @@
+"""systemd's D-Bus messages as plain values: object paths, list entries, changed properties.
+
+Pure: bodies in, values out. Property names and their meaning are those of
+https://www.freedesktop.org/software/systemd/man/org.freedesktop.systemd1.html
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from agent.systemd import SystemdState
+from fleet.names import UnitName, split_name
+
+UNIT_INTERFACE = "org.freedesktop.systemd1.Unit"
+_UNIT_PATH = "/org/freedesktop/systemd1/unit/"
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_HEX = frozenset("0123456789abcdefABCDEF")
+
+# Which timestamp tells since when a unit is as it is.
+_SINCE = {
+    "active": "ActiveEnterTimestamp",
+    "reloading": "ActiveEnterTimestamp",
+    "inactive": "InactiveEnterTimestamp",
+    "failed": "InactiveEnterTimestamp",
+    "activating": "InactiveExitTimestamp",
+    "deactivating": "ActiveExitTimestamp",
+}
+_WITH_RESULT = frozenset({"service", "socket", "mount", "automount", "swap", "timer", "path"})
+
+
+def escape_label(text: str) -> str:
+    """The text as one part of an object path, as sd-bus writes it."""
+    if not text:
+        return "_"
+    return "".join(
+        chr(byte) if chr(byte) in _PLAIN and (place or not chr(byte).isdigit()) else f"_{byte:02x}"
+        for place, byte in enumerate(text.encode())
+    )
+
+
+def unescape_label(label: str) -> str:
+    """The text that was escaped; a stray underscore stands for itself."""
+    if label == "_":
+        return ""
+    read = bytearray()
+    place = 0
+    while place < len(label):
+        code = label[place + 1 : place + 3]
+        if label[place] == "_" and len(code) == 2 and _HEX.issuperset(code):
+            read.append(int(code, 16))
+            place += 3
+        else:
+            read += label[place].encode()
+            place += 1
+    return read.decode(errors="replace")
+
+
+def unit_path(unit: str) -> str:
+    """The object path of a unit."""
+    return _UNIT_PATH + escape_label(unit)
+
+
+def unit_of_path(path: str | None) -> UnitName | None:
+    """The unit of an object path, None if it is no unit's."""
+    if path is None or not path.startswith(_UNIT_PATH):
+        return None
+    return UnitName(unescape_label(path.removeprefix(_UNIT_PATH)))
+
+
+def type_interface(unit: str) -> str:
+    """The D-Bus interface of the unit's own type, as `org.freedesktop.systemd1.Service`."""
+    return f"org.freedesktop.systemd1.{split_name(unit).suffix.capitalize()}"
+
+
+def listed_states(
+    units: Sequence[UnitName], entries: Sequence[Sequence[Any]]
+) -> Iterator[SystemdState]:
+    """The states in an answer to ListUnitsByNames, which keeps the order of the question."""
+    for unit, entry in zip(units, entries, strict=True):
+        yield SystemdState(unit=unit, load=str(entry[2]), active=str(entry[3]), sub=str(entry[4]))
+
+
+def wanted_properties(state: SystemdState) -> tuple[tuple[str, str], ...]:
+    """What a list entry leaves out and a report of this state needs: (interface, property)."""
+    if state.load != "loaded" or state.active not in _SINCE:
+        return ()
+    wanted = [(UNIT_INTERFACE, _SINCE[state.active])]
+    kind = split_name(state.unit).suffix
+    ended = not state.is_live or state.sub == "auto-restart"
+    if ended and kind in _WITH_RESULT:
+        wanted.append((type_interface(state.unit), "Result"))
+    if ended and kind == "service":
+        wanted.append((type_interface(state.unit), "ExecMainCode"))
+        wanted.append((type_interface(state.unit), "ExecMainStatus"))
+    return tuple(wanted)
+
+
+def apply_properties(state: SystemdState, changed: Mapping[str, Any]) -> SystemdState:
+    """The state after some of its properties changed; properties it does not hold are passed by."""
+    active = str(changed.get("ActiveState", state.active))
+    stamp = changed.get(_SINCE.get(active, ""))
+    return replace(
+        state,
+        active=active,
+        sub=str(changed.get("SubState", state.sub)),
+        since_s=state.since_s if stamp is None else int(stamp) / 1e6,
+        result=str(changed.get("Result", state.result)),
+        exit_code=int(changed.get("ExecMainCode", state.exit_code)),
+        exit_status=int(changed.get("ExecMainStatus", state.exit_status)),
+        invocation=bytes(changed.get("InvocationID", b"")).hex() or state.invocation,
+    )

@@ -1,0 +1,438 @@
+"""What every `Systemd` holds to: run on the fake always, and on the real one inside a machine.
+
+With `-m systemd` on an ordinary host one machine is booted, and this file runs in it on D-Bus.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from agent.dbus import DbusSystemd
+from agent.fake import FakeSystemd
+from agent.systemd import DONE, Systemd, SystemdState
+from cli.sandbox.cluster import Sandbox
+from fleet.errors import SystemdError
+from fleet.names import UnitName
+
+INSIDE = "FLEET_TEST_INSIDE_MACHINE"
+OWN_UNIT = UnitName("systemd-tmpfiles-clean.service")
+OWN_PATH = "/lib/systemd/system/systemd-tmpfiles-clean.service"
+DEADLINE_S = 20.0
+
+SLEEPER = "[Service]\nExecStart=/bin/sleep infinity\n"
+ONESHOT = "[Service]\nType=oneshot\nExecStart=/bin/sleep {seconds}\n"
+FAILING = "[Service]\nType=oneshot\nExecStart=/bin/false\n"
+ABSENT = "[Service]\nExecStart=/nonexistent/program\n"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "kind" in metafunc.fixturenames:
+        kinds = [pytest.param("fake", id="fake")]
+        if INSIDE in os.environ:
+            kinds = [pytest.param("dbus", id="dbus", marks=pytest.mark.systemd)]
+        metafunc.parametrize("kind", kinds)
+
+
+@dataclass
+class World:
+    """A systemd under test, a folder for unit files, and what was told of changes."""
+
+    systemd: Systemd
+    folder: Path
+    told: list[frozenset[UnitName] | None] = field(default_factory=list)
+    made: list[UnitName] = field(default_factory=list)
+
+    def write(self, name: str, text: str) -> UnitName:
+        (self.folder / name).write_text(text)
+        self.made.append(UnitName(name))
+        return UnitName(name)
+
+    def path(self, unit: str) -> str:
+        return str(self.folder / unit)
+
+    async def make(self, name: str, text: str) -> UnitName:
+        unit = self.write(name, text)
+        await self.systemd.link([self.path(unit)])
+        return unit
+
+    async def start(self, unit: UnitName) -> str:
+        return await (await self.systemd.start(unit))
+
+    async def stop(self, unit: UnitName) -> str:
+        return await (await self.systemd.stop(unit))
+
+    async def state(self, unit: UnitName) -> SystemdState:
+        return (await self.systemd.states([unit]))[unit]
+
+    async def until(self, unit: UnitName, holds: Callable[[SystemdState], bool]) -> SystemdState:
+        """The unit's state as soon as it holds, as known from signals alone."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DEADLINE_S
+        while not holds(state := await self.state(unit)):
+            assert loop.time() < deadline, f"still {state}"
+            await asyncio.sleep(0.01)
+        return state
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that systemd sees too: not below /tmp, which its services may have for their own."""
+    if INSIDE not in os.environ:
+        yield tmp_path
+        return
+    path = Path("/run/fleet-test/units")
+    path.mkdir(parents=True, exist_ok=True)
+    yield path
+
+
+@contextlib.asynccontextmanager
+async def world_of(kind: str, folder: Path) -> AsyncIterator[World]:
+    systemd = DbusSystemd() if kind == "dbus" else FakeSystemd(own={OWN_UNIT: OWN_PATH})
+    world = World(systemd=systemd, folder=folder)
+    task = asyncio.create_task(systemd.run(world.told.append))
+    try:
+        await told(world, lambda names: names is None)
+        yield world
+    finally:
+        for unit in world.made:
+            with contextlib.suppress(SystemdError):
+                await world.stop(unit)
+        if world.made:
+            await systemd.forget(world.made)
+            await systemd.reload()
+        for unit in world.made:
+            (folder / unit).unlink(missing_ok=True)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def real(path: str | Path) -> str:
+    return os.path.realpath(path)
+
+
+async def told(world: World, holds: Callable[[frozenset[UnitName] | None], bool]) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + DEADLINE_S
+    while not any(holds(names) for names in world.told):
+        assert loop.time() < deadline, f"told only {world.told}"
+        await asyncio.sleep(0.01)
+
+
+async def test_unknown_unit_is_not_found(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        state = await world.state(UnitName("nobody-knows.service"))
+
+        assert (state.load, state.active, state.sub) == ("not-found", "inactive", "dead")
+        assert not state.is_live
+
+
+async def test_linked_unit_is_loaded(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("linked.service", SLEEPER)
+        state = await world.state(unit)
+
+        assert (state.load, state.active) == ("loaded", "inactive")
+        path = (await world.systemd.fragments([unit]))[unit]
+        assert real(path) == real(folder / unit)
+
+
+async def test_linking_one_asked_for_before_is_seen(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        assert (await world.state(UnitName("later.service"))).load == "not-found"
+        unit = await world.make("later.service", SLEEPER)
+
+        assert (await world.state(unit)).load == "loaded"
+
+
+async def test_link_of_a_missing_file_is_refused(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        with pytest.raises(SystemdError, match=r"could not link missing\.service"):
+            await world.systemd.link([world.path("missing.service")])
+
+
+async def test_start_brings_a_service_up(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("up.service", SLEEPER)
+        before_s = time.time()
+
+        assert await world.start(unit) == DONE
+        state = await world.until(unit, lambda s: s.active == "active")
+        assert (state.load, state.sub) == ("loaded", "running")
+        assert state.result in ("", "success")
+        assert before_s - 1 <= state.since_s <= time.time() + 1
+        assert state.is_live
+
+
+async def test_change_of_a_unit_asked_for_is_told(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("told.service", SLEEPER)
+        await world.state(unit)
+        world.told.clear()
+        await world.start(unit)
+
+        await told(world, lambda names: names is not None and unit in names)
+
+
+async def test_start_of_a_running_unit_is_done_at_once(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("twice.service", SLEEPER)
+        await world.start(unit)
+        first = await world.until(unit, lambda s: s.active == "active")
+
+        assert await world.start(unit) == DONE
+        assert (await world.state(unit)).since_s == first.since_s
+
+
+async def test_start_of_an_unknown_unit_is_refused(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        with pytest.raises(SystemdError, match=r"could not start none\.service: .*not found"):
+            await world.systemd.start(UnitName("none.service"))
+
+
+async def test_unit_that_cannot_be_loaded_says_so(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("broken.service", "[Service]\nType=simple\n")
+
+        assert (await world.state(unit)).load == "bad-setting"
+        with pytest.raises(SystemdError, match="bad unit file setting"):
+            await world.systemd.start(unit)
+
+
+async def test_stop_brings_a_service_down(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("down.service", SLEEPER)
+        await world.state(unit)
+        await world.start(unit)
+
+        assert await world.stop(unit) == DONE
+        state = await world.until(unit, lambda s: not s.is_live)
+        assert (state.active, state.load) == ("inactive", "loaded")
+        assert state.since_s > 0
+
+
+async def test_stop_of_an_unknown_unit_is_done(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        assert await world.stop(UnitName("never-was.service")) == DONE
+
+
+async def test_slow_stop_ends_when_the_unit_has_stopped(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        text = f"{SLEEPER}ExecStop=/bin/sleep 0.3\n"
+        unit = await world.make("slow-stop.service", text)
+        await world.start(unit)
+        job = await world.systemd.stop(unit)
+        stopping = await world.until(unit, lambda s: s.active == "deactivating")
+
+        assert stopping.is_live
+        assert await job == DONE
+        await world.until(unit, lambda s: s.active == "inactive")
+
+
+async def test_oneshot_is_done_when_it_has_run(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("oneshot.service", ONESHOT.format(seconds=0.3))
+        await world.state(unit)
+        job = asyncio.ensure_future(await world.systemd.start(unit))
+        await world.until(unit, lambda s: s.active == "activating")
+
+        assert not job.done()
+        assert await job == DONE
+        state = await world.until(unit, lambda s: not s.is_live)
+        assert (state.active, state.result) == ("inactive", "success")
+
+
+async def test_oneshot_that_remains_is_active(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        text = ONESHOT.format(seconds=0) + "RemainAfterExit=yes\n"
+        unit = await world.make("remains.service", text)
+        await world.start(unit)
+
+        await world.until(unit, lambda s: (s.active, s.sub) == ("active", "exited"))
+
+
+async def test_failing_oneshot_fails_its_job(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("failing.service", FAILING)
+        await world.state(unit)
+
+        assert await world.start(unit) == "failed"
+        state = await world.until(unit, lambda s: s.active == "failed")
+        assert (state.result, state.exit_code, state.exit_status) == ("exit-code", 1, 1)
+
+
+async def test_missing_program_shows_after_the_job(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("absent.service", ABSENT)
+        await world.state(unit)
+        await world.start(unit)
+
+        state = await world.until(unit, lambda s: s.active == "failed")
+        assert (state.result, state.exit_code, state.exit_status) == ("exit-code", 1, 203)
+
+
+async def test_failed_state_asked_anew_has_its_details(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("anew.service", FAILING)
+        await world.start(unit)
+        state = (await world.systemd.states([unit], fresh=True))[unit]
+
+        assert (state.active, state.result, state.exit_status) == ("failed", "exit-code", 1)
+        assert state.since_s > 0
+
+
+async def test_failed_unit_starts_again(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("again.service", FAILING)
+        await world.start(unit)
+
+        assert await world.start(unit) == "failed"
+
+
+async def test_stop_cancels_a_start_under_way(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("canceled.service", ONESHOT.format(seconds=30))
+        job = await world.systemd.start(unit)
+        await world.until(unit, lambda s: s.active == "activating")
+        await world.stop(unit)
+
+        assert await job == "canceled"
+
+
+async def test_starts_of_one_unit_share_a_job(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("shared.service", ONESHOT.format(seconds=0.2))
+        jobs = [await world.systemd.start(unit) for _ in range(2)]
+
+        assert await asyncio.gather(*jobs) == [DONE, DONE]
+
+
+async def test_many_starts_at_once_all_end(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        units = [world.write(f"many-{n}.service", SLEEPER) for n in range(60)]
+        await world.systemd.link([world.path(unit) for unit in units])
+
+        results = await asyncio.gather(*(world.start(unit) for unit in units))
+        assert set(results) == {DONE}
+        states = await world.systemd.states(units)
+        assert {state.active for state in states.values()} == {"active"}
+
+
+async def test_new_contents_are_seen_after_a_reload(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("changed.service", SLEEPER)
+        await world.start(unit)
+        assert await world.systemd.loaded([unit]) == {unit}
+        await world.stop(unit)
+        world.write(unit, FAILING)
+        await world.systemd.reload()
+
+        assert await world.start(unit) == "failed"
+
+
+async def test_reload_says_that_everything_may_have_changed(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("kept.service", SLEEPER)
+        await world.start(unit)
+        before = await world.until(unit, lambda s: s.active == "active")
+        world.told.clear()
+        await world.systemd.reload()
+
+        await told(world, lambda names: names is None)
+        assert await world.state(unit) == before
+
+
+async def test_never_loaded_unit_needs_no_reload(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        await world.state(UnitName("stub.service"))
+
+        assert await world.systemd.loaded([UnitName("stub.service")]) == frozenset()
+        unit = await world.make("stub.service", SLEEPER)
+        assert await world.start(unit) == DONE
+
+
+async def test_forgotten_unit_is_not_found(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("forgotten.service", FAILING)
+        await world.start(unit)
+        await world.until(unit, lambda s: s.active == "failed")
+        await world.systemd.forget([unit])
+        (folder / unit).unlink()
+
+        assert await world.systemd.loaded([unit]) == frozenset()
+        assert (await world.state(unit)).load == "not-found"
+        await world.systemd.forget([unit])
+
+
+async def test_unit_of_the_machine_itself_shows_its_file(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        assert (await world.state(OWN_UNIT)).load == "loaded"
+        path = (await world.systemd.fragments([OWN_UNIT]))[OWN_UNIT]
+        assert real(path) == real(OWN_PATH)
+
+
+async def test_template_is_linked_and_its_name_spoils_no_other(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        template = await world.make("worker@.service", SLEEPER)
+        unit = await world.make("beside.service", SLEEPER)
+        states = await world.systemd.states([template, unit])
+
+        assert states[template].load == "error"
+        assert states[unit].load == "loaded"
+
+
+async def test_instance_runs_from_its_own_file(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("worker@one-1.service", SLEEPER)
+        await world.start(unit)
+
+        assert (await world.until(unit, lambda s: s.is_live)).active == "active"
+
+
+async def test_enabled_timer_starts(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        world.write("tick.service", ONESHOT.format(seconds=0))
+        text = "[Timer]\nOnActiveSec=1h\n\n[Install]\nWantedBy=timers.target\n"
+        timer = world.write("tick.timer", text)
+        await world.systemd.link([world.path("tick.service"), world.path(timer)])
+        await world.systemd.enable([world.path(timer)])
+        await world.systemd.reload()
+
+        assert await world.start(timer) == DONE
+        assert (await world.until(timer, lambda s: s.is_live)).load == "loaded"
+
+
+async def test_machine_is_not_stopping(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        assert not await world.systemd.is_stopping()
+
+
+async def test_journal_has_the_last_lines(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        unit = await world.make("noted.service", FAILING)
+        await world.start(unit)
+        lines = await world.systemd.journal_tail(unit, 1)
+
+        assert len(lines) == 1
+        assert "Failed" in lines[0]
+
+
+if INSIDE not in os.environ:
+
+    @pytest.mark.systemd
+    def test_dbus_passes_this_suite_in_a_booted_machine() -> None:
+        """The real half: these very tests, run on the system bus of a machine of their own."""
+        here = Path(__file__).resolve()
+        command = ["env", f"{INSIDE}=1", sys.executable, "-m", "pytest", str(here)]
+        command += ["-m", "systemd", "-p", "no:cacheprovider", "--rootdir", str(here.parents[2])]
+        command += ["-c", str(here.parents[2] / "pyproject.toml")]
+        with Sandbox.up("contract", machines=1, etcd=0, fleetd=False) as sandbox:
+            done = sandbox.run("fleet1", command, timeout_s=100)
+        assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
