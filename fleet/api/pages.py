@@ -42,6 +42,8 @@ def encode_token(token: PageToken) -> str:
 def decode_token(text: str) -> PageToken:
     """The token of that text; raises InvalidRequest if it is not one."""
     try:
+        if "+" in text or "/" in text:  # b64decode takes the common alphabet as well
+            raise ValueError("it is not in the URL-safe alphabet")
         packed = base64.b64decode(text, altchars=b"-_", validate=True)
         limit, page = _LAYOUT.unpack(packed[: _LAYOUT.size])
     except (binascii.Error, ValueError, struct.error) as error:
