@@ -53,7 +53,10 @@ Operation = Put | Delete
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitChange:
-    """What a user asks of one unit: new contents, a new target state, or both."""
+    """What a user asks of one unit: new contents, a new target state, or both.
+
+    New contents without a target state make the unit inactive, as in fleet 1.0.
+    """
 
     name: UnitName
     file: UnitFile | None = None

@@ -50,10 +50,12 @@ class Mirror:
 
     async def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for news since the last call; False if none came within the time."""
-        try:
-            await asyncio.wait_for(self._news.wait(), timeout_s)
-        except TimeoutError:
-            return False
+        if not self._news.is_set():
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._news.wait()
+            except TimeoutError:
+                return False
         self._news.clear()
         return True
 

@@ -1,0 +1,452 @@
+"""The registry: what it writes, in which transactions, and what it refuses to write."""
+
+import json
+
+import pytest
+
+from fleet.cluster import Assignment, Leader, Refusal
+from fleet.errors import Conflict, InvalidUnit, NotFound, Unavailable
+from fleet.keys import Keys
+from fleet.machine import Machine, MachineId
+from fleet.names import UnitName
+from fleet.registry import Registry, UnitChange, decode_schedule, decode_stored_unit, text_digest
+from fleet.states import TargetState, UnitState
+from fleet.store.memory import MemoryStore
+from fleet.store.port import Delete, Guard, LeaseLost, Put
+from fleet.unit import UnitFile, parse_unit
+
+KEYS = Keys()
+M1 = MachineId("1" * 32)
+M2 = MachineId("2" * 32)
+WEB = UnitName("web.service")
+LAUNCHED, LOADED, INACTIVE = TargetState.LAUNCHED, TargetState.LOADED, TargetState.INACTIVE
+
+
+def unit(command: str = "/bin/sleep inf", extra: str = "") -> UnitFile:
+    return parse_unit(f"# by hand\n[Service]\nExecStart={command}\n{extra}")
+
+
+def new(
+    name: str = WEB, file: UnitFile | None = None, target: TargetState | None = None
+) -> UnitChange:
+    return UnitChange(name=UnitName(name), file=file or unit(), target=target)
+
+
+def registry(store: MemoryStore | None = None) -> Registry:
+    return Registry(store or MemoryStore(), KEYS)
+
+
+async def events(of: Registry) -> list[tuple[str, str, str]]:
+    entries = (await of.store.read(KEYS.events)).entries.values()
+    documents = [json.loads(entry.value) for entry in entries]
+    return [(each["by"], each["unit"], each["what"]) for each in documents]
+
+
+async def keys_below(of: Registry, prefix: str) -> list[str]:
+    return [key.removeprefix(prefix) for key in (await of.store.read(prefix)).entries]
+
+
+# Users' changes
+
+
+async def test_apply_stores_the_unit_with_its_options_its_text_and_who_asked() -> None:
+    reg = registry()
+    file = unit(extra="[X-Fleet]\nMachineMetadata=disk=ssd\nConflicts=web*\n")
+    assert await reg.apply([new(file=file, target=LAUNCHED)], by="alice") == {WEB: True}
+    cluster, files = await reg.cluster_with_files()
+    record = cluster.units[WEB]
+    assert (record.hash, record.file, record.target) == (
+        file.hash,
+        text_digest(file.text),
+        LAUNCHED,
+    )
+    assert record.options == (("MachineMetadata", "disk=ssd"), ("Conflicts", "web*"))
+    assert record.requirements.metadata == {"disk": frozenset({"ssd"})}
+    assert (record.by, record.created) == ("alice", record.revision)
+    assert files[record.file].text == file.text
+    assert await events(reg) == [("alice", WEB, "stored, target state launched")]
+
+
+async def test_apply_without_a_target_state_stores_it_inactive() -> None:
+    reg = registry()
+    await reg.apply([new()], by="alice")
+    assert (await reg.cluster()).units[WEB].target is INACTIVE
+
+
+async def test_apply_of_a_target_state_keeps_the_contents() -> None:
+    reg = registry()
+    await reg.apply([new()], by="alice")
+    assert await reg.apply([UnitChange(name=WEB, target=LAUNCHED)], by="bob") == {WEB: False}
+    record = (await reg.cluster()).units[WEB]
+    assert (record.target, record.hash, record.by) == (LAUNCHED, unit().hash, "bob")
+    assert (await events(reg))[-1] == ("bob", WEB, "target state launched")
+
+
+async def test_apply_of_new_contents_alone_makes_the_unit_inactive_as_ever() -> None:
+    reg = registry()
+    await reg.apply([new(target=LAUNCHED)], by="alice")
+    assert await reg.apply([new(file=unit("/bin/true"))], by="alice") == {WEB: True}
+    record = (await reg.cluster()).units[WEB]
+    assert (record.target, record.hash) == (INACTIVE, unit("/bin/true").hash)
+
+
+async def test_apply_of_what_is_so_already_writes_nothing() -> None:
+    reg = registry()
+    await reg.apply([new(target=LAUNCHED)], by="alice")
+    before = (await reg.store.read()).revision
+    assert await reg.apply([new(target=LAUNCHED)], by="bob") == {WEB: False}
+    assert (await reg.store.read()).revision == before
+
+
+async def test_apply_writes_nothing_if_one_unit_does_not_exist() -> None:
+    reg = registry()
+    asked = [new(f"a{n}.service", target=LAUNCHED) for n in range(200)]
+    asked.append(UnitChange(name=UnitName("missing.service"), target=LAUNCHED))
+    with pytest.raises(NotFound, match=r"unit does not exist: missing\.service"):
+        await reg.apply(asked, by="alice")
+    assert await keys_below(reg, KEYS.root) == []
+
+
+async def test_apply_of_one_unit_twice_counts_as_both_together() -> None:
+    reg = registry()
+    both = [new(), UnitChange(name=WEB, target=LOADED), UnitChange(name=WEB, target=LAUNCHED)]
+    assert await reg.apply(both, by="alice") == {WEB: True}
+    record = (await reg.cluster()).units[WEB]
+    assert (record.target, record.hash) == (LAUNCHED, unit().hash)
+
+
+async def test_apply_of_nothing_is_nothing() -> None:
+    assert await registry().apply([], by="alice") == {}
+
+
+class CountingStore(MemoryStore):
+    """Remembers the sizes of transactions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    async def commit(self, guards, operations):  # type: ignore[no-untyped-def]
+        self.sizes.append(len(operations))
+        return await super().commit(guards, operations)
+
+
+async def test_apply_of_a_thousand_instances_takes_few_transactions_and_one_file() -> None:
+    store = CountingStore()
+    reg = registry(store)
+    await reg.apply([new(f"job@{n}.service", target=LAUNCHED) for n in range(1000)], by="alice")
+    assert len(await keys_below(reg, KEYS.units)) == 1000
+    assert len(await keys_below(reg, KEYS.files)) == 1
+    assert len(store.sizes) <= 16
+
+
+async def test_apply_of_large_units_keeps_to_the_size_of_a_transaction() -> None:
+    reg = registry()
+    large = [new(f"a{n}.service", unit("/bin/true", f"# {n}" + "x" * 400_000)) for n in range(5)]
+    await reg.apply(large, by="alice")
+    assert len((await reg.cluster()).units) == 5
+
+
+class RacingStore(MemoryStore):
+    """Lets something happen between a read and the commit that follows it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: list[tuple[list[Guard], list[Put | Delete]]] = []
+
+    async def commit(self, guards, operations):  # type: ignore[no-untyped-def]
+        for earlier in self.meanwhile:
+            await super().commit(*earlier)
+        self.meanwhile = []
+        return await super().commit(guards, operations)
+
+
+async def test_apply_refuses_to_overwrite_what_changed_meanwhile() -> None:
+    store = RacingStore()
+    reg = registry(store)
+    await reg.apply([new()], by="alice")
+    store.meanwhile = [([], [Delete(KEYS.unit(WEB))])]
+    with pytest.raises(Conflict, match=r"web\.service was changed by somebody else"):
+        await reg.apply([UnitChange(name=WEB, target=LAUNCHED)], by="bob")
+    assert await keys_below(reg, KEYS.units) == []
+
+
+async def test_destroy_removes_the_unit_and_says_who_did() -> None:
+    reg = registry()
+    await reg.apply([new()], by="alice")
+    await reg.destroy(WEB, by="bob")
+    assert (await reg.cluster()).units == {}
+    assert (await events(reg))[-1] == ("bob", WEB, "destroyed")
+    with pytest.raises(NotFound, match="unit does not exist"):
+        await reg.destroy(WEB, by="bob")
+
+
+async def test_removal_of_an_unused_file_loses_against_submitting_it_again() -> None:
+    store = RacingStore()
+    reg = registry(store)
+    await reg.apply([new()], by="alice")
+    await reg.destroy(WEB, by="alice")
+    leader = await leading(reg)
+    digest, revision = next(iter((await reg.cluster_with_files())[0].files.items()))
+    store.meanwhile = [
+        ([], [Put(KEYS.file(digest), unit().text.encode()), Put(KEYS.unit(WEB), b"{}")])
+    ]
+    key = KEYS.file(digest)
+    with pytest.raises(Conflict):
+        await reg.commit_as(leader, [([Guard(key, modified=revision)], [Delete(key)])])
+    assert (await reg.file(digest)).hash == unit().hash
+
+
+async def test_submitting_again_writes_a_file_again_that_others_share() -> None:
+    reg = registry()
+    await reg.apply([new("a.service")], by="alice")
+    before = (await reg.cluster_with_files())[0].files
+    await reg.apply([new("b.service")], by="alice")
+    after = (await reg.cluster_with_files())[0].files
+    assert before.keys() == after.keys()
+    assert max(after.values()) > max(before.values())
+
+
+# Files
+
+
+async def test_file_that_is_not_there_is_not_found() -> None:
+    with pytest.raises(NotFound, match="abc"):
+        await registry().file("abc")
+
+
+async def test_malformed_file_is_named_and_hides_no_other() -> None:
+    reg = registry()
+    await reg.apply([new()], by="alice")
+    await reg.store.commit([], [Put(KEYS.file("bad"), b"[Unit]\nsecret \xff\n")])
+    cluster, files = await reg.cluster_with_files()
+    good = text_digest(unit().text)
+    assert files.keys() == {good}
+    assert [KEYS.file("bad") in problem for problem in cluster.problems] == [True]
+    assert "secret" not in str(cluster.problems)
+    assert (await reg.files([good, "bad", "none"])).keys() == {good}
+    with pytest.raises(InvalidUnit, match=KEYS.file("bad")):
+        await reg.file("bad")
+
+
+async def test_files_of_hundreds_of_digests_are_all_found() -> None:
+    reg = registry()
+    many = [unit(f"/bin/echo {number}") for number in range(300)]
+    await reg.apply([new(f"a{n}.service", file) for n, file in enumerate(many)], by="alice")
+    digests = [text_digest(file.text) for file in many]
+    found = await reg.files(digests)
+    assert [found[digest].hash for digest in digests] == [file.hash for file in many]
+    assert await reg.files([]) == {}
+
+
+# Metadata and machines
+
+
+async def test_metadata_is_laid_over_the_machine_s_own_and_none_takes_away() -> None:
+    reg = registry()
+    lease = await reg.store.grant(60)
+    machine = Machine(id=M1, metadata={"disk": "ssd", "zone": "a"})
+    assert await reg.register(machine, lease, over=0)
+    await reg.set_metadata([(M1, "zone", "b"), (M1, "disk", None), (M2, "x", "1")], by="alice")
+    assert (await reg.cluster()).machines[M1].metadata == {"zone": "b"}
+    assert [what for _, _, what in await events(reg)] == [
+        f"metadata {M1}/zone = b",
+        f"metadata {M1}/disk = (removed)",
+        f"metadata {M2}/x = 1",
+    ]
+
+
+async def test_register_gives_way_to_another_registration() -> None:
+    reg = registry()
+    one, two = await reg.store.grant(60), await reg.store.grant(60)
+    assert await reg.register(Machine(id=M1), one, over=0)
+    assert not await reg.register(Machine(id=M1), two, over=0)
+    entry = await reg.machine_entry(M1)
+    assert entry is not None
+    assert entry.lease == one
+    assert await reg.register(Machine(id=M1), two, over=entry.modified)
+    await reg.store.revoke(one)
+    assert M1 in (await reg.cluster()).machines
+    await reg.store.revoke(two)
+    assert await reg.machine_entry(M1) is None
+
+
+async def test_states_live_and_end_with_the_lease() -> None:
+    reg = registry()
+    lease = await reg.store.grant(60)
+    state = UnitState(
+        unit=WEB,
+        machine=M1,
+        hash="h",
+        load="loaded",
+        active="active",
+        sub="running",
+        current=LAUNCHED,
+    )
+    names = [UnitName(f"a{number}.service") for number in range(300)]
+    await reg.publish_states(M1, dict.fromkeys([*names, WEB], state), lease)
+    assert len((await reg.cluster()).states) == 301
+    await reg.publish_states(M1, dict.fromkeys(names), lease)
+    assert [each.unit for each in (await reg.cluster()).states] == [WEB]
+    await reg.store.revoke(lease)
+    assert (await reg.cluster()).states == ()
+    with pytest.raises(LeaseLost):
+        await reg.publish_states(M1, {WEB: state}, lease)
+
+
+# The engine's writes
+
+
+async def leading(reg: Registry, machine: MachineId = M1) -> Leader:
+    leader = await reg.acquire_leadership(machine, await reg.store.grant(3600))
+    assert leader is not None
+    return leader
+
+
+def row(name: str = WEB, machine: MachineId = M1) -> Assignment:
+    return Assignment(
+        unit=UnitName(name), machine=machine, hash="h", file="f", target=LAUNCHED, reason="room"
+    )
+
+
+async def test_leadership_is_one_machine_s_until_its_lease_ends() -> None:
+    reg = registry()
+    lease = await reg.store.grant(60)
+    first = await reg.acquire_leadership(M1, lease)
+    assert first is not None
+    assert (await reg.cluster()).leader == first
+    assert await reg.acquire_leadership(M2, await reg.store.grant(60)) is None
+    await reg.store.revoke(lease)
+    second = await reg.acquire_leadership(M2, await reg.store.grant(60))
+    assert second is not None
+    assert second.created > first.created
+
+
+async def test_commit_as_writes_rows_refusals_and_events() -> None:
+    reg = registry()
+    leader = await leading(reg)
+    refusal = Refusal(unit=UnitName("b.service"), reasons={M1: "no disk"})
+    event = reg.decision_event(machine=M1, unit=WEB, what="scheduled on 1111: room")
+    await reg.commit_as(
+        leader, [([], [reg.assignment_put(row())]), ([], [reg.refusal_put(refusal), event])]
+    )
+    cluster = await reg.cluster()
+    assert [(each.unit, each.machine, each.reason) for each in cluster.schedule] == [
+        (WEB, M1, "room")
+    ]
+    assert cluster.refusals[UnitName("b.service")].reasons == {M1: "no disk"}
+    assert await events(reg) == [(f"engine on {M1}", WEB, "scheduled on 1111: room")]
+
+
+async def test_commit_as_writes_a_thousand_decisions_in_few_transactions() -> None:
+    store = CountingStore()
+    reg = registry(store)
+    leader = await leading(reg)
+    guards = {n: Guard(KEYS.unit(UnitName(f"a{n}.service")), modified=0) for n in range(1000)}
+    await reg.commit_as(
+        leader, [([guards[n]], [reg.assignment_put(row(f"a{n}.service"))]) for n in guards]
+    )
+    assert len((await reg.cluster()).schedule) == 1000
+    assert len(store.sizes) == 9
+    assert max(store.sizes[1:]) == 127
+
+
+async def test_deposed_leader_cannot_write() -> None:
+    reg = registry()
+    lease = await reg.store.grant(60)
+    old = await reg.acquire_leadership(M1, lease)
+    assert old is not None
+    await reg.store.revoke(lease)
+    await leading(reg, M2)
+    before = (await reg.store.read()).revision
+    with pytest.raises(Conflict):
+        await reg.commit_as(old, [([], [reg.assignment_put(row())])])
+    assert (await reg.store.read()).revision == before
+
+
+async def test_leader_deposed_between_two_batches_writes_no_further() -> None:
+    store = RacingStore()
+    reg = registry(store)
+    leader = await leading(reg)
+    await reg.commit_as(leader, [([], [reg.assignment_put(row())])])
+    store.meanwhile = [([], [Delete(KEYS.engine)])]
+    puts = [reg.assignment_put(row(f"a{n}.service")) for n in range(300)]
+    with pytest.raises(Conflict):
+        await reg.commit_as(leader, [([], [put]) for put in puts])
+    assert [each.unit for each in (await reg.cluster()).schedule] == [WEB]
+
+
+async def test_decision_whose_ground_has_moved_is_not_written() -> None:
+    reg = registry()
+    leader = await leading(reg)
+    await reg.apply([new()], by="alice")
+    record = (await reg.cluster()).units[WEB]
+    await reg.apply([UnitChange(name=WEB, target=LAUNCHED)], by="alice")
+    guard = Guard(KEYS.unit(WEB), modified=record.revision)
+    with pytest.raises(Conflict):
+        await reg.commit_as(leader, [([guard], [reg.assignment_put(row())])])
+    assert (await reg.cluster()).schedule == ()
+
+
+async def test_two_guards_of_one_key_both_count() -> None:
+    reg = registry()
+    leader = await leading(reg)
+    await reg.apply([new()], by="alice")
+    created = (await reg.cluster()).units[WEB].created
+    await reg.apply([UnitChange(name=WEB, target=LAUNCHED)], by="alice")
+    key = KEYS.unit(WEB)
+    stale, right = Guard(key, modified=created), Guard(key, created=created)
+    for first, second in ((stale, right), (right, stale)):
+        one, two = ([first], [Delete("/fleet/x")]), ([second], [Delete("/fleet/y")])
+        with pytest.raises(Conflict):
+            await reg.commit_as(leader, [one, two])
+
+
+# Events, and what cannot be read
+
+
+async def test_trim_events_keeps_the_newest() -> None:
+    reg = registry()
+    await reg.apply([new(f"a{n}.service") for n in range(300)], by="alice")
+    await reg.destroy(UnitName("a299.service"), by="bob")
+    assert await reg.trim_events(10) == 291
+    left = await events(reg)
+    assert len(left) == 10
+    assert left[-1] == ("bob", "a299.service", "destroyed")
+    assert await reg.trim_events(10) == 0
+    assert await reg.trim_events(0) == 10
+
+
+async def test_stored_unit_that_is_malformed_says_what_to_do() -> None:
+    store = MemoryStore()
+    await store.commit([], [Put(KEYS.unit(WEB), b"not json")])
+    entry = (await store.read(KEYS.unit(WEB))).entries[KEYS.unit(WEB)]
+    with pytest.raises(Conflict, match=r"destroy web\.service and submit it again"):
+        decode_stored_unit(WEB, entry)
+
+
+async def test_schedule_that_is_malformed_in_one_row_shows_the_others() -> None:
+    reg = registry()
+    bad = Put(KEYS.assignment(M1, UnitName("bad.service")), b"\xff")
+    await reg.store.commit([], [reg.assignment_put(row()), bad])
+    entries = (await reg.store.read(KEYS.schedule_of(M1))).entries.values()
+    rows, problems = decode_schedule(KEYS, M1, entries)
+    assert [each.unit for each in rows] == [WEB]
+    assert [bad.key in problem for problem in problems] == [True]
+
+
+async def test_every_method_passes_on_that_the_store_is_gone() -> None:
+    store = MemoryStore()
+    reg = registry(store)
+    leader = await leading(reg)
+    store.fail_with(Unavailable("no quorum"))
+    for call in (
+        reg.cluster(),
+        reg.cluster_with_files(),
+        reg.apply([new()], by="alice"),
+        reg.destroy(WEB, by="alice"),
+        reg.commit_as(leader, [([], [reg.assignment_put(row())])]),
+        reg.trim_events(1),
+    ):
+        with pytest.raises(Unavailable, match="no quorum"):
+            await call
