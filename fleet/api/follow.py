@@ -11,7 +11,7 @@ came: who has just changed a unit and follows it then is not told how it was bef
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
 
 from fleet.api.schema import UnitReport, report
@@ -77,11 +77,16 @@ class Stories:
         cluster = decode_cluster(self._keys, own, self.revision)
         return report(replace(cluster, machines=self._machines), unit)
 
-    def is_as_new_as(self, snapshot: Snapshot, units: Iterable[UnitName]) -> bool:
-        """Whether nothing that the snapshot says of the units' records is news here."""
+    def is_as_new_as(self, snapshot: Snapshot, units: frozenset[UnitName] | None) -> bool:
+        """Whether nothing that the snapshot says of these units' records, or of all, is news."""
         if self.revision < 0 or self.revision >= snapshot.revision:
             return self.revision >= 0
-        for key in (self._keys.unit(unit) for unit in units):
+        prefix = self._keys.units
+        if units is None:
+            keys = snapshot.entries.keys() | {k for k in self._entries if k.startswith(prefix)}
+        else:
+            keys = {self._keys.unit(unit) for unit in units}
+        for key in keys:
             there, here = snapshot.entries.get(key), self._entries.get(key)
             if there is None and here is not None:
                 return False
@@ -202,20 +207,15 @@ class _Copy:
     def __init__(self, registry: Registry, followers: Collection[Follower]) -> None:
         self.stories = Stories(registry.keys)
         self.mirror = Mirror(registry.store, *self.stories.prefixes, watch=registry.keys.root)
-        self._keys = registry.keys
         self._followers = followers
         self._arrived = asyncio.Condition()
         self._keeper = asyncio.create_task(self._keep(), name="api-following")
 
     async def catch_up(self, snapshot: Snapshot, units: frozenset[UnitName] | None) -> None:
         """Wait until the copy knows what the snapshot says of the units; raises Unavailable."""
-        names = units
-        if names is None:
-            prefix = self._keys.units
-            names = frozenset(UnitName(key.removeprefix(prefix)) for key in snapshot.entries)
         try:
             async with asyncio.timeout(JOIN_S), self._arrived:
-                await self._arrived.wait_for(lambda: self.stories.is_as_new_as(snapshot, names))
+                await self._arrived.wait_for(lambda: self.stories.is_as_new_as(snapshot, units))
         except TimeoutError as error:
             raise Unavailable(
                 f"the store's changes have not arrived here within {JOIN_S:g} s"

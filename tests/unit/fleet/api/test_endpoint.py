@@ -1,0 +1,71 @@
+"""Endpoints: fleet 1.0's ways to write them, and why they cannot be reached."""
+
+from pathlib import Path
+
+import pytest
+
+from fleet.api.endpoint import Endpoint, connect_failure, parse_endpoint, tls_context
+from fleet.errors import InvalidRequest
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        pytest.param(
+            "unix:///var/run/fleet.sock",
+            Endpoint("http://fleet", "/var/run/fleet.sock"),
+            id="a Unix socket",
+        ),
+        pytest.param("file:///a", Endpoint("http://fleet", "/a"), id="fleet 1.0's other word"),
+        pytest.param("http://h:1/", Endpoint("http://h:1"), id="TCP"),
+        pytest.param("https://h", Endpoint("https://h"), id="TLS"),
+        pytest.param("http://a,http://b", Endpoint("http://a"), id="the first of several"),
+    ],
+)
+def test_endpoint_is_understood(text: str, endpoint: Endpoint) -> None:
+    assert parse_endpoint(text) == endpoint
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("", "^URL scheme undefined$", id="nothing"),
+        pytest.param("/var/run/fleet.sock", "^URL scheme undefined$", id="a mere path"),
+        pytest.param(
+            "unix://var/run/fleet.sock",
+            '^unable to connect to host "var" with scheme "unix"$',
+            id="two slashes",
+        ),
+        pytest.param("ftp://h", "use unix:///path", id="another scheme"),
+        pytest.param("http://", "use unix:///path", id="no host"),
+    ],
+)
+def test_endpoint_that_is_none_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        parse_endpoint(text)
+
+
+@pytest.mark.parametrize(
+    ("cause", "message"),
+    [
+        pytest.param(FileNotFoundError(2, "no"), "is fleetd running", id="no socket"),
+        pytest.param(ConnectionRefusedError(111, "no"), "is fleetd running", id="a dead one"),
+        pytest.param(PermissionError(13, "no"), "group fleet", id="not allowed"),
+        pytest.param(OSError(40, "loops"), "loops", id="anything else"),
+    ],
+)
+def test_failure_to_connect_says_why_and_what_to_do(cause: OSError, message: str) -> None:
+    outer = RuntimeError("outer")
+    outer.__cause__ = cause
+    told = connect_failure(Endpoint("http://fleet", "/run/fleet.sock"), outer)
+    assert "/run/fleet.sock" in told
+    assert message in told
+
+
+def test_tls_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"none\.pem"):
+        tls_context(ca_file=str(tmp_path / "none.pem"))
+    rubbish = tmp_path / "rubbish.pem"
+    rubbish.write_text("rubbish")
+    with pytest.raises(InvalidRequest, match=r"rubbish\.pem"):
+        tls_context(cert_file=str(rubbish), key_file=str(rubbish))
