@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.api.schema import Unit
-from fleet.errors import FleetError, InvalidRequest
+from fleet.errors import FleetError, InvalidRequest, InvalidUnit
 from fleet.names import ADDRESSABLE_TYPES, UnitName, complete_name, parse_name, split_name
 from fleet.options import check_unit, unknown_options
 from fleet.states import TargetState
@@ -159,6 +159,8 @@ def _instantiate(wanted: Wanted, template: Unit | None, *, replace: bool) -> Cre
 
 def _new(name: UnitName, local: Local) -> Created:
     file = _contents(local)
+    if not file.options:
+        raise InvalidUnit("the unit file has no options", path=local.path)
     check_unit(file, path=local.path)
     return Created(name=name, file=file, warned=_unrecognised(name, file))
 

@@ -1,0 +1,209 @@
+"""The program: its flags and variables, what it says of mistakes, and its exit status."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import pytest
+
+from cli.fleetctl.main import VERBS, find_verb, fleetctl, run
+from cli.settings import Settings
+from fleet import __version__
+
+
+def _run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+    status = run(argv)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def _settings(*argv: str, **variables: str) -> Settings:
+    seen: list[Settings] = []
+
+    @click.pass_obj
+    def probe(settings: Settings) -> None:
+        seen.append(settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("FLEETCTL_"):
+                patch.delenv(name)
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        context = fleetctl.make_context("fleetctl", [*argv, "version"])
+        context.invoked_subcommand = "version"
+        with context:
+            assert fleetctl.callback is not None
+            context.invoke(fleetctl.callback, **context.params)
+            return context.find_object(Settings) or Settings()
+
+
+def test_settings_of_nothing_are_the_defaults() -> None:
+    defaults = Settings()
+    known_hosts = os.path.expanduser(defaults.known_hosts_file)
+    assert _settings() == replace(defaults, known_hosts_file=known_hosts)
+
+
+@pytest.mark.parametrize(
+    ("argv", "variables", "field", "value"),
+    [
+        pytest.param(("--tunnel", "h"), {}, "tunnel", "h", id="flag"),
+        pytest.param((), {"FLEETCTL_TUNNEL": "h"}, "tunnel", "h", id="variable"),
+        pytest.param(("--tunnel", "f"), {"FLEETCTL_TUNNEL": "h"}, "tunnel", "f", id="flag wins"),
+        pytest.param((), {"FLEETCTL_SSH_TIMEOUT": ""}, "ssh_timeout_s", 10.0, id="empty is unset"),
+        pytest.param((), {"FLEETCTL_SSH_TIMEOUT": "2.5"}, "ssh_timeout_s", 2.5, id="seconds"),
+        pytest.param(
+            (),
+            {"FLEETCTL_STRICT_HOST_KEY_CHECKING": "false"},
+            "strict_host_key_checking",
+            False,
+            id="switch in a variable",
+        ),
+        pytest.param((), {"FLEETCTL_DEBUG": "1"}, "debug", True, id="debug"),
+        pytest.param((), {"FLEETCTL_SSH_CONFIG": "/c"}, "ssh_config", "/c", id="ssh config"),
+        pytest.param((), {}, "ssh_username", None, id="no user given"),
+        pytest.param(("--ssh-username", "core"), {}, "ssh_username", "core", id="user given"),
+        pytest.param(("--etcd-cafile", "/a"), {}, "ca_file", "/a", id="deprecated name"),
+        pytest.param(
+            ("--known-hosts-file", "~/k"), {}, "known_hosts_file", str(Path.home() / "k"), id="home"
+        ),
+    ],
+)
+def test_settings_come_from_flags_and_variables(
+    argv: tuple[str, ...], variables: dict[str, str], field: str, value: object
+) -> None:
+    assert getattr(_settings(*argv, **variables), field) == value
+
+
+@pytest.mark.parametrize(
+    ("typed", "verb"),
+    [
+        pytest.param("stop", "stop", id="whole"),
+        pytest.param("list-m", "list-machines", id="unique beginning"),
+        pytest.param("list-unit", None, id="several begin so"),
+        pytest.param("list-units", "list-units", id="whole, though others begin so"),
+        pytest.param("fd", None, id="hidden verbs are not abbreviated"),
+        pytest.param("", None, id="nothing"),
+    ],
+)
+def test_verb_may_be_abbreviated(typed: str, verb: str | None) -> None:
+    assert find_verb(typed) == verb
+
+
+@pytest.mark.parametrize(
+    ("argv", "message", "usage"),
+    [
+        pytest.param(("frob",), "unknown command 'frob'.", "fleetctl [OPTIONS] COMMAND", id="verb"),
+        pytest.param(
+            ("sotp", "web"), "Did you mean stop", "fleetctl [OPTIONS] COMMAND", id="near verb"
+        ),
+        pytest.param(("st",), "Did you mean start or status or stop?", "fleetctl", id="ambiguous"),
+        pytest.param(
+            ("start", "--replce", "web"), "No such option", "fleetctl start [OPTIONS]", id="flag"
+        ),
+        pytest.param(
+            ("start", "--block-attempts=x", "web"), "'x' is not", "fleetctl start", id="value"
+        ),
+        pytest.param(
+            ("list-units", "--ssh-timeout"), "requires an argument", "fleetctl", id="none"
+        ),
+    ],
+)
+def test_usage_errors_exit_with_2_and_one_usage_line(
+    capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], message: str, usage: str
+) -> None:
+    status, out, err = _run(capsys, *argv)
+    assert (status, out) == (2, "")
+    lines = err.splitlines()
+    assert message in lines[0]
+    assert len(lines) == 2
+    assert lines[1].startswith(f"Usage: {usage}")
+
+
+@pytest.mark.parametrize(
+    ("argv", "cause"),
+    [
+        pytest.param(("--endpoint", "var/run"), "URL scheme undefined", id="no scheme"),
+        pytest.param(
+            ("--endpoint", "unix://var/run/fleet.sock"),
+            'unable to connect to host "var" with scheme "unix"',
+            id="two slashes",
+        ),
+        pytest.param(("--driver", "x"), 'unrecognized driver "x"', id="driver"),
+        pytest.param(("--driver", "etcd"), "the etcd driver is no more", id="etcd driver"),
+    ],
+)
+def test_endpoint_that_means_nothing(
+    capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], cause: str
+) -> None:
+    status, out, err = _run(capsys, *argv, "list-units")
+    assert (status, out) == (1, "")
+    assert err.startswith(f"Unable to initialize client: {cause}")
+
+
+def test_operational_error_is_a_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    socket = tmp_path / "none.sock"
+    status, _, err = _run(capsys, "--endpoint", f"unix://{socket}", "list-units")
+    assert status == 1
+    assert str(socket) in err
+    assert "Traceback" not in err
+    _, _, err = _run(capsys, "--debug", "--endpoint", f"unix://{socket}", "list-units")
+    assert "Traceback" in err
+
+
+def test_version_is_told_in_all_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["version"], ["--version"], ["-v"], ["-version"], ["--debug=false", "--version"]):
+        assert _run(capsys, *argv) == (0, f"fleetctl version {__version__}\n", "")
+
+
+def test_help_is_told_in_all_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    general = _run(capsys, "help")
+    assert general[0] == 0
+    assert "list-machines" in general[1]
+    for argv in ([], ["-h"], ["--help"], ["--h"]):
+        assert _run(capsys, *argv) == general
+    of_start = _run(capsys, "help", "start")
+    assert of_start == _run(capsys, "start", "--help") == _run(capsys, "start", "-h")
+
+
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"verify", "fd-forward"}))
+def test_help_of_every_verb_has_examples(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    status, out, _ = _run(capsys, "help", verb)
+    assert status == 0
+    assert "Examples:" in out
+    assert f"fleetctl {verb}" in out
+
+
+def test_verify_is_deprecated(capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = _run(capsys, "verify", "web.service")
+    assert status == 2
+    assert "DEPRECATED" in err
+
+
+def test_help_imports_nothing_for_the_network() -> None:
+    code = (
+        "import sys; from cli.fleetctl.main import run; run(['--help']);"
+        "sys.exit(bool({'httpx', 'asyncssh', 'aiohttp', 'asyncio'} & sys.modules.keys()))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
+        == 0
+    )
+
+
+def test_closed_pipe_is_quiet() -> None:
+    code = "from cli.fleetctl.main import run; import sys; sys.exit(run(['help']))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
