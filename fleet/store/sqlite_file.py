@@ -31,11 +31,12 @@ _SCHEMA = (
 class UnusableFile(FleetError):
     """The file is damaged, of a newer fleet, or no store at all: fleetd cannot start with it."""
 
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(
-            f"the store {path} {problem}; move it away to begin with an empty one (the units that "
-            f"run keep running), or name another file in the configuration"
+    def __init__(self, path: Path, problem: str, *, advice: str = "") -> None:
+        advice = advice or (
+            "move it away to begin with an empty one (the units that run keep running), "
+            "or name another file in the configuration"
         )
+        super().__init__(f"the store {path} {problem}; {advice}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,8 @@ class StoreFile:
                 path, timeout=_LOCK_WAIT_S, isolation_level=None, check_same_thread=False
             )
         except (OSError, sqlite3.Error) as error:
-            raise UnusableFile(path, f"cannot be opened: {_words(error)}") from error
+            problem = f"cannot be opened: {_words(error)}"
+            raise UnusableFile(path, problem, advice="check the path and its rights") from error
         try:
             self._prepare()
         except BaseException:
@@ -118,12 +120,13 @@ class StoreFile:
     def _prepare(self) -> None:
         try:
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            # Before anything else: another program's database is to be left just as it is.
+            with self._transaction():
+                self._check_schema()
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA cache_size = -512")
             self._db.execute("PRAGMA journal_size_limit = 4194304")
-            with self._transaction():
-                self._check_schema()
             damage = self._pragma("quick_check(1)")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
