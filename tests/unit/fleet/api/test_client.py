@@ -1,0 +1,321 @@
+"""The client against our own service, and against one that answers as an original server does."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from fleet.api.access import Peer
+from fleet.api.answers import error_answer
+from fleet.api.client import FleetClient
+from fleet.api.schema import ListedState
+from fleet.api.service import ApiService, Call
+from fleet.errors import (
+    Conflict,
+    Denied,
+    FleetError,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+)
+from fleet.keys import Keys
+from fleet.machine import Machine, MachineId
+from fleet.names import UnitName
+from fleet.registry import Registry, UnitChange
+from fleet.states import TargetState, UnitState
+from fleet.store.memory import MemoryStore
+from fleet.unit import parse_unit
+
+A, B, AT = UnitName("a.service"), UnitName("b.service"), UnitName("a@1.service")
+ONE = MachineId("1" * 32)
+TEXT = "# mine\n[Service]\nExecStart=/bin/true\n"
+FILE = parse_unit(TEXT)
+HERE = "unix:///run/fleet.sock"
+
+
+class ToService(httpx.AsyncBaseTransport):
+    """A way to a service in this process; as an original server, one that lacks what is ours."""
+
+    def __init__(self, *, original: bool = False, token_limit: int = 100) -> None:
+        self.original = original
+        self.requests: list[str] = []
+        self.registry = Registry(MemoryStore(), Keys())
+        self._service = ApiService(
+            self.registry, version="1.0.0", hostname="box", token_limit=token_limit
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(f"{request.method} {request.url.raw_path.decode()}")
+        query = httpx.QueryParams(request.url.query)
+        found = {
+            key: query.get_list(key) for key in query if not (self.original and key == "whole")
+        }
+        answer = None
+        if self.original and (request.method, request.url.path) == ("PATCH", "/fleet/v1/units"):
+            return httpx.Response(405, json={"error": {"code": 405, "message": "only GET"}})
+        if self.original and request.url.path == "/fleet/v1/watch":
+            return httpx.Response(404, json={"error": {"code": 404, "message": ""}})
+        peer = Peer(user="root", uid=0)
+        try:
+            route = self._service.admit(request.method, request.url.path, peer)
+            call = Call(
+                route=route,
+                peer=peer,
+                query=found,
+                content_types=tuple(request.headers.get_list("Content-Type")),
+                body=await request.aread(),
+            )
+            answer = await self._service.answer(call)
+        except FleetError as error:
+            answer = error_answer(error)
+        if self.original:
+            return httpx.Response(answer.status, content=answer.body.replace(b'"text"', b'"-"'))
+        return httpx.Response(answer.status, content=answer.body)
+
+
+@contextlib.asynccontextmanager
+async def a_client(**settings: Any) -> AsyncIterator[tuple[FleetClient, ToService]]:
+    way = ToService(**settings)
+    async with FleetClient(HERE, transport=way) as client:
+        yield client, way
+
+
+both_servers = pytest.mark.parametrize(
+    "original", [pytest.param(False, id="ours"), pytest.param(True, id="an original one")]
+)
+
+
+@both_servers
+async def test_units_are_stored_started_read_and_destroyed(original: bool) -> None:
+    async with a_client(original=original) as (client, _):
+        changes = [UnitChange(name=name, file=FILE, target=TargetState.LOADED) for name in (A, AT)]
+        assert await client.apply(changes) == {A: True, AT: True}
+        launch = UnitChange(name=A, target=TargetState.LAUNCHED)
+        assert await client.apply([launch]) == {A: False}
+        unit = await client.unit(A)
+        assert (unit.name, unit.desired, unit.current) == (
+            A,
+            TargetState.LAUNCHED,
+            TargetState.INACTIVE,
+        )
+        assert unit.file is not None
+        assert unit.file.hash == FILE.hash
+        assert unit.text == (None if original else TEXT)
+        assert [unit.name for unit in await client.units()] == [A, AT]
+        await client.destroy(AT)
+        with pytest.raises(NotFound, match="unit does not exist"):
+            await client.unit(AT)
+        with pytest.raises(NotFound):
+            await client.destroy(AT)
+
+
+@both_servers
+async def test_unit_that_is_nowhere_is_not_found(original: bool) -> None:
+    async with a_client(original=original) as (client, _):
+        with pytest.raises(NotFound, match="unit does not exist"):
+            await client.apply([UnitChange(name=A, target=TargetState.LAUNCHED)])
+
+
+async def test_bulk_is_one_request() -> None:
+    async with a_client() as (client, way):
+        names = [UnitName(f"u{number:03}.service") for number in range(300)]
+        await client.apply([UnitChange(name=name, file=FILE) for name in names])
+        assert [unit.name for unit in await client.units()] == names
+        assert way.requests == ["PATCH /fleet/v1/units", "GET /fleet/v1/units?whole=true"]
+
+
+async def test_nothing_to_change_asks_nothing() -> None:
+    async with a_client() as (client, way):
+        assert await client.apply([]) == {}
+        assert way.requests == []
+
+
+async def test_pages_of_an_original_server_are_followed() -> None:
+    async with a_client(original=True, token_limit=2) as (client, way):
+        names = [UnitName(f"u{number}.service") for number in range(4)]
+        await client.apply([UnitChange(name=name, file=FILE) for name in names])
+        way.requests.clear()
+        assert [unit.name for unit in await client.units()] == names
+        assert len(way.requests) == 3
+
+
+@both_servers
+async def test_machines_states_and_metadata(original: bool) -> None:
+    async with a_client(original=original) as (client, way):
+        lease = await way.registry.store.grant(60)
+        machine = Machine(id=ONE, address="10.0.0.1", metadata={"a": "b", "c": "d"})
+        await way.registry.register(machine, lease, over=0)
+        state = UnitState(
+            unit=A,
+            machine=ONE,
+            hash="h",
+            current=TargetState.LAUNCHED,
+            load="loaded",
+            active="active",
+            sub="running",
+        )
+        await way.registry.publish_states(ONE, {A: state}, lease)
+        await client.set_metadata([(ONE, "e", "f"), (ONE, "a", None)])
+        assert await client.machines() == (
+            Machine(id=ONE, address="10.0.0.1", metadata={"c": "d", "e": "f"}),
+        )
+        listed = ListedState(
+            unit=A, machine=ONE, hash="h", load="loaded", active="active", sub="running"
+        )
+        assert await client.states() == await client.states(A) == (listed,)
+        assert await client.states(A, ONE) == (listed,)
+        assert await client.states(B) == await client.states(machine=MachineId("x")) == ()
+
+
+async def test_original_server_is_asked_again_and_again_in_place_of_a_watch() -> None:
+    async with (
+        a_client(original=True) as (client, way),
+        contextlib.aclosing(client.watch({A})) as reports,
+    ):
+        assert not (await anext(reports)).exists
+        change = UnitChange(name=A, file=FILE, target=TargetState.LAUNCHED)
+        await way.registry.apply([change], by="test")
+        told = await anext(reports)
+        assert (told.exists, told.desired) == (True, TargetState.LAUNCHED)
+        assert told.hash == FILE.hash
+        await way.registry.destroy(A, by="test")
+        assert not (await anext(reports)).exists
+
+
+def answering(
+    answer: Callable[[httpx.Request], httpx.Response] | httpx.Response | Exception,
+) -> FleetClient:
+    class Answers(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer if isinstance(answer, httpx.Response) else answer(request)
+
+    return FleetClient(HERE, transport=Answers())
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        pytest.param(400, InvalidRequest, id="bad request"),
+        pytest.param(403, Denied, id="not allowed"),
+        pytest.param(404, NotFound, id="not found"),
+        pytest.param(409, Conflict, id="conflict"),
+        pytest.param(413, InvalidRequest, id="too large"),
+        pytest.param(415, InvalidRequest, id="not JSON"),
+        pytest.param(500, Unavailable, id="the server's fault"),
+        pytest.param(503, Unavailable, id="no store"),
+    ],
+)
+async def test_servers_sentence_comes_as_fleets_error(status: int, kind: type[FleetError]) -> None:
+    error = {"error": {"code": status, "message": "the sentence"}}
+    async with answering(httpx.Response(status, json=error)) as client:
+        with pytest.raises(kind, match=r"^the sentence$"):
+            await client.unit(A)
+
+
+async def test_reason_that_only_our_server_gives_is_told() -> None:
+    error = {"error": {"code": 503, "message": "fleet server unable", "reason": "not registered"}}
+    async with answering(httpx.Response(503, json=error)) as client:
+        with pytest.raises(Unavailable, match=r"^fleet server unable: not registered$"):
+            await client.units()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"<html>", id="not JSON"),
+        pytest.param(b"[]", id="an array"),
+        pytest.param(b'{"error":"x"}', id="an error that is a text"),
+        pytest.param(b'{"error":{"message":5}}', id="a message that is a number"),
+    ],
+)
+async def test_answer_that_is_not_fleets_is_unavailable(body: bytes) -> None:
+    async with answering(lambda request: httpx.Response(502, content=body)) as client:
+        with pytest.raises(Unavailable, match=r"/run/fleet\.sock answered with HTTP status 502"):
+            await client.units()
+    async with answering(lambda request: httpx.Response(200, content=b"<html>")) as client:
+        with pytest.raises(Unavailable, match="not as a fleetd does"):
+            await client.units()
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        pytest.param(httpx.ConnectTimeout(""), "did not take the connection within 5 s", id="a"),
+        pytest.param(httpx.ReadTimeout(""), "has not answered GET machines for 30 s", id="b"),
+        pytest.param(httpx.ReadError(""), "broke: ReadError", id="c"),
+        pytest.param(httpx.RemoteProtocolError("odd"), "broke: odd", id="d"),
+        pytest.param(httpx.ConnectError("no way"), "cannot connect to .*: no way", id="e"),
+    ],
+)
+async def test_transports_failure_is_unavailable_with_a_sentence(
+    failure: httpx.HTTPError, message: str
+) -> None:
+    async with answering(failure) as client:
+        with pytest.raises(Unavailable, match=message) as caught:
+            await client.machines()
+    assert caught.value.__cause__ is failure
+
+
+def lines(*documents: Any) -> bytes:
+    return b"".join(b"\n" if d is None else json.dumps(d).encode() + b"\n" for d in documents)
+
+
+@pytest.mark.parametrize(
+    ("stream", "message"),
+    [
+        pytest.param(lines({"name": A}), "ended the stream", id="an end"),
+        pytest.param(
+            lines({"name": A}, None, {"error": {"code": 503, "message": "fleetd is stopping"}}),
+            "^fleetd is stopping$",
+            id="a last word",
+        ),
+        pytest.param(lines({"name": A}, {"name": 5}), "not as a fleetd", id="a malformed report"),
+        pytest.param(lines({"name": A}) + b"{", "not as a fleetd", id="half a line"),
+    ],
+)
+async def test_watch_ends_in_a_sentence(stream: bytes, message: str) -> None:
+    async with answering(httpx.Response(200, content=stream)) as client:
+        reports = client.watch({A})
+        assert (await anext(reports)).name == A
+        with pytest.raises(Unavailable, match=message):
+            await anext(reports)
+
+
+async def test_watch_that_is_refused_says_why() -> None:
+    error = {"error": {"code": 403, "message": "user eve may not"}}
+    async with answering(httpx.Response(403, json=error)) as client:
+        with pytest.raises(Denied, match="user eve may not"):
+            await anext(client.watch({A}))
+
+
+async def test_more_names_than_a_request_holds_are_filtered_here() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.raw_path.decode())
+        return httpx.Response(200, content=lines({"name": "other.service"}, {"name": A}))
+
+    names = {A, *(UnitName(f"{'x' * 200}{number}.service") for number in range(2000))}
+    async with answering(answer) as client:
+        reports = client.watch(names)
+        assert (await anext(reports)).name == A
+        await reports.aclose()
+    assert asked == ["/fleet/v1/watch"]
+
+
+async def test_names_are_quoted_in_paths() -> None:
+    asked: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.raw_path)
+        return httpx.Response(204)
+
+    async with answering(answer) as client:
+        await client.destroy(UnitName("a\\x2db@1.service"))
+    assert asked == [b"/fleet/v1/units/a%5Cx2db%401.service"]
