@@ -46,7 +46,7 @@ def command() -> None:
     """
 
 
-@command.command("up")
+@command.command("up", short_help="Boot machines and etcd until they are one cluster")
 @_name_option
 @click.option(
     "--machines",
@@ -155,7 +155,7 @@ def _contents(spec: Spec) -> str:
     return f"{machines}, etcd with {spec.etcd} member{'s' * (spec.etcd != 1)}"
 
 
-@command.command("down")
+@command.command("down", short_help="Remove a sandbox, or what is left of one")
 @_name_option
 def down(name: str) -> None:
     """Remove a sandbox with all that runs in it, or what is left of one."""
@@ -169,19 +169,19 @@ def down(name: str) -> None:
     )
 
 
-def _nodes_command(verb: str) -> Callable[[Callable[..., None]], click.Command]:
+def _nodes_command(verb: str, short_help: str) -> Callable[[Callable[..., None]], click.Command]:
     """A subcommand of one or more machines, or members of etcd, of a sandbox."""
 
     def wrap(function: Callable[..., None]) -> click.Command:
         function = click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")(
             _name_option(function)
         )
-        return command.command(verb)(function)
+        return command.command(verb, short_help=short_help)(function)
 
     return wrap
 
 
-@_nodes_command("kill")
+@_nodes_command("kill", "Cut the power of machines")
 def kill(name: str, machines: Sequence[str]) -> None:
     """Cut the power of machines, or members of etcd, all at one instant.
 
@@ -192,7 +192,7 @@ def kill(name: str, machines: Sequence[str]) -> None:
         click.echo(f"{machine} lost power" if machine in lost else f"{machine} has no power anyway")
 
 
-@_nodes_command("boot")
+@_nodes_command("boot", "Power machines on again")
 def boot(name: str, machines: Sequence[str]) -> None:
     """Power machines, or members of etcd, on again, with the disk they had."""
     booted = Sandbox.open(name).boot(*machines, report=click.echo)
@@ -201,7 +201,7 @@ def boot(name: str, machines: Sequence[str]) -> None:
             click.echo(f"{machine} is on already")
 
 
-@_nodes_command("cut")
+@_nodes_command("cut", "Pull the network cables of machines")
 def cut(name: str, machines: Sequence[str]) -> None:
     """Pull the network cables of machines, or members of etcd; they run on, alone."""
     Sandbox.open(name).cut(*machines)
@@ -209,7 +209,7 @@ def cut(name: str, machines: Sequence[str]) -> None:
         click.echo(f"{machine} is cut off from the network")
 
 
-@_nodes_command("heal")
+@_nodes_command("heal", "Plug the network cables of machines in again")
 def heal(name: str, machines: Sequence[str]) -> None:
     """Plug the network cables in again."""
     Sandbox.open(name).heal(*machines)
@@ -217,7 +217,7 @@ def heal(name: str, machines: Sequence[str]) -> None:
         click.echo(f"{machine} is on the network again")
 
 
-@command.command("list")
+@command.command("list", short_help="List the machines of a sandbox")
 @_name_option
 def list_(name: str) -> None:
     """List the machines and members of etcd of a sandbox."""
@@ -261,7 +261,11 @@ def render_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-@command.command("shell", context_settings={"allow_interspersed_args": False})
+@command.command(
+    "shell",
+    short_help="Open a shell that reaches the cluster, or one on a machine",
+    context_settings={"allow_interspersed_args": False},
+)
 @_name_option
 @click.argument("machine", required=False)
 @click.argument("argv", nargs=-1, metavar="[COMMAND...]")

@@ -27,7 +27,7 @@ from cli.sandbox.layout import (
     plug_script,
     unplug_script,
 )
-from cli.sandbox.lock import exclusive, release
+from cli.sandbox.lock import exclusive
 from cli.sandbox.processes import end, held_signals, is_first
 from cli.sandbox.readiness import (
     Starting,
@@ -105,7 +105,6 @@ class Sandbox:
             except BaseException:
                 with held_signals():
                     sweep(sandbox._place)
-                    release(sandbox._place)
                 raise
         return sandbox
 
@@ -362,15 +361,16 @@ class Sandbox:
         pending: dict[str, Starting] = {}
         try:
             for node in nodes:
-                notices = listen(self._place.notify(node.name))
-                process = build.start(
-                    self._place, node, spec=state.spec, systemd=state.systemd, programs=programs
-                )
-                pending[node.name] = Starting(
-                    process=process, notices=notices, is_up=partial(self._is_up, node)
-                )
-                state = state.with_node(node.name, process=process)
-                save(self._place.state, state)
+                with held_signals():  # what is there is recorded, process and socket
+                    notices = listen(self._place.notify(node.name))
+                    process = build.start(
+                        self._place, node, spec=state.spec, systemd=state.systemd, programs=programs
+                    )
+                    pending[node.name] = Starting(
+                        process=process, notices=notices, is_up=partial(self._is_up, node)
+                    )
+                    state = state.with_node(node.name, process=process)
+                    save(self._place.state, state)
             self._wait(pending, report)
         finally:
             for name, starting in pending.items():
@@ -428,9 +428,7 @@ def remove(name: str, *, base: Path = BASE) -> Removed:
     if not (place.top.exists() or place.lock.exists()):
         return Removed()
     with exclusive(place), held_signals():
-        removed = sweep(place)
-        release(place)
-    return removed
+        return sweep(place)
 
 
 def names(*, base: Path = BASE) -> tuple[str, ...]:

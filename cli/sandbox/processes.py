@@ -17,7 +17,7 @@ from fleet.errors import Unavailable
 _HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL_S = 0.005
 # SIGKILL is at once, unless the process is stuck in the kernel or the machine is very busy.
-_END_DEADLINE_S = 15.0
+END_DEADLINE_S = 15.0
 # Field 22 of /proc/PID/stat, counted after the parenthesis that closes the name.
 _STATE_FIELD = 0
 _START_FIELD = 19
@@ -97,7 +97,7 @@ def _namespace_pids(status: Iterable[str]) -> list[str]:
     return []
 
 
-def end(victims: Callable[[], Sequence[Process]]) -> int:
+def end(victims: Callable[[], Sequence[Process]], *, deadline_s: float = END_DEADLINE_S) -> int:
     """Kill what `victims` names, asked again until it names nothing; returns how many were killed.
 
     A machine's PID 1 dies first, and the kernel then takes the rest of that machine at once. A
@@ -105,7 +105,7 @@ def end(victims: Callable[[], Sequence[Process]]) -> int:
     Unavailable if some are still there at the deadline.
     """
     killed: set[Process] = set()
-    deadline = time.monotonic() + _END_DEADLINE_S
+    deadline = time.monotonic() + deadline_s
     while left := {*victims(), *filter(is_running, killed)}:
         fresh = [process for process in left if process not in killed]
         for process in sorted(fresh, key=lambda process: not is_first(process.pid)):

@@ -1,0 +1,49 @@
+import os
+
+import pytest
+from click.testing import CliRunner
+
+from cli.fleetctl.sandbox import command, parse_metadata, render_table
+from fleet.errors import InvalidRequest
+
+
+def test_metadata_is_gathered_by_machine() -> None:
+    assert parse_metadata(["fleet1:a=b,c=d=e", "fleet2:a=", "fleet1:a=z"]) == {
+        "fleet1": {"a": "z", "c": "d=e"},
+        "fleet2": {"a": ""},
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("disk=ssd", id="no machine"),
+        pytest.param("fleet1:disk", id="no value"),
+        pytest.param("fleet1:=ssd", id="no key"),
+        pytest.param("fleet1:", id="nothing"),
+    ],
+)
+def test_metadata_that_means_nothing_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="is not --metadata MACHINE:KEY=VALUE"):
+        parse_metadata([text])
+
+
+def test_table_is_as_wide_as_its_cells() -> None:
+    assert render_table([("MACHINE", "ID"), ("fleet1", "-"), ("a", "long id")]) == (
+        "MACHINE  ID\nfleet1   -\na        long id"
+    )
+
+
+def test_every_verb_has_a_summary_that_fits_a_line() -> None:
+    shown = CliRunner().invoke(command, ["--help"]).output.partition("Commands:")[2]
+
+    assert "..." not in shown
+    assert sorted(command.commands) == "boot cut down heal kill list shell up".split()
+
+
+@pytest.mark.parametrize("verb", ["list", "shell", "kill fleet1", "boot fleet1", "cut fleet1"])
+def test_verb_says_how_to_make_the_sandbox_it_misses(verb: str) -> None:
+    done = CliRunner().invoke(command, [*verb.split(), "--name", "no-such"])
+
+    said = "there is no sandbox 'no-such'" if os.geteuid() == 0 else "run it with sudo"
+    assert said in str(done.exception)
