@@ -77,6 +77,10 @@ class LocalUnits:
         """Where the unit's file lies, or would."""
         return str(self._directory / unit)
 
+    def owns(self, unit: UnitName, fragment: str) -> bool:
+        """Whether the path, as systemd tells it, is that of the unit's file here."""
+        return bool(fragment) and os.path.realpath(fragment) == os.path.realpath(self.path(unit))
+
     def read(self) -> dict[UnitName, LocalUnit]:
         """Every unit that is here; only files that changed since the last time are read again."""
         with _translated("read", self._directory):
@@ -93,6 +97,10 @@ class LocalUnits:
                 self._seen[unit] = stamp
                 self._adopt(unit)
         return dict(self._units)
+
+    def get(self, unit: UnitName) -> LocalUnit | None:
+        """What is here of the unit, as of the last read or write."""
+        return self._units.get(unit)
 
     def write(self, unit: UnitName, file: UnitFile) -> None:
         """Put the author's text in place; what was noted of other contents is void."""

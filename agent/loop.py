@@ -1,0 +1,266 @@
+"""The agent: keeps one machine's systemd as its schedule says, and the store told of it.
+
+It watches nothing but its own schedule. Each pass observes (rows, files, notes, systemd's states),
+plans, acts and reports; what changes something wakes the next pass, and a full one now and then is
+the safety net. It acts only on a mirror that is current: while the store cannot be read, nothing
+here changes. Being cancelled is how it ends, and that touches no unit.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+
+from agent.act import Actor
+from agent.doubt import doubt
+from agent.local import LocalUnit, LocalUnits
+from agent.plan import Here, Kind, Plan, missing_files, plan
+from agent.publisher import Publisher
+from agent.report import Trouble
+from agent.reporter import Look, Reporter
+from agent.systemd import Systemd, SystemdState
+from fleet.cluster import Assignment
+from fleet.errors import FleetError, InvalidRequest, InvalidUnit, NotFound
+from fleet.machine import Machine, MachineId
+from fleet.names import UnitName, parse_name
+from fleet.registry import Registry, decode_schedule
+from fleet.store.mirror import Mirror
+from fleet.store.port import LeaseId
+from fleet.unit import UnitFile
+
+_log = logging.getLogger(__name__)
+
+FULL_PASS_S = 60.0
+RETRY_S = 1.0
+# How long stops that end one after the other are gathered, to share a reload.
+STOPS_TOGETHER_S = 0.2
+DOUBT_S = 10.0
+
+
+class Agent:
+    """One machine's agent. `use_lease` tells it under which lease to publish; `run()` runs it."""
+
+    def __init__(
+        self, *, registry: Registry, systemd: Systemd, units: LocalUnits, machine: MachineId
+    ) -> None:
+        self._registry = registry
+        self._systemd = systemd
+        self._local = units
+        self._machine = machine
+        self._mirror = Mirror(registry.store, registry.keys.schedule_of(machine))
+        self._publisher = Publisher(registry, machine)
+        self._reporter = Reporter(systemd, self._publisher, machine, look=self._look)
+        self._actor = Actor(systemd, units, changed=self._reporter.touch, ended=self._stop_ended)
+        self._rows: Mapping[UnitName, Assignment] = {}
+        self._held: Mapping[UnitName, Trouble] = {}
+        self._files: dict[str, UnitFile] = {}
+        self._problems: frozenset[str] = frozenset()
+        self._reached = False
+        self._stopped = False
+        self._last_row = 0
+        self._next_full_s = 0.0
+        self._retry_s: float | None = None
+        self.problem = ""
+        """Why nothing is done here now, empty when all is well."""
+
+    def use_lease(self, lease: LeaseId | None) -> None:
+        """Publish under this lease from now on; with None wait for one."""
+        self._publisher.use_lease(lease)
+
+    async def run(self) -> None:
+        """Run for ever; cancel it to end it, which leaves every unit as it is."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._mirror.run())
+                group.create_task(self._systemd.run(self._systemd_changed))
+                group.create_task(self._publisher.run())
+                group.create_task(self._reporter.run())
+                group.create_task(self._work())
+        finally:
+            await self._actor.close()
+
+    async def _work(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            await self._mirror.wait(self._wait_s(clock()))
+            if self._stopped:
+                self._stopped = False
+                await self._actor.gather_stops(STOPS_TOGETHER_S)
+            if not (self._mirror.is_current and self._reached):
+                continue
+            self._retry_s = None
+            try:
+                await self._pass(full=clock() >= self._next_full_s)
+            except FleetError as error:
+                self._say(str(error))
+                self._retry_s = clock() + RETRY_S
+
+    def _wait_s(self, now_s: float) -> float | None:
+        """Until when the loop may sleep; while it could not act anyway, until it is woken."""
+        if not (self._mirror.is_current and self._reached):
+            return None
+        if self._retry_s is not None:
+            return max(0.0, self._retry_s - now_s)
+        rest_end_s = self._actor.next_rest_end(now_s)
+        moment_s = self._next_full_s if rest_end_s is None else min(self._next_full_s, rest_end_s)
+        return max(0.0, moment_s - now_s)
+
+    async def _pass(self, *, full: bool) -> None:
+        rows = self._read_rows()
+        local = self._local.read()
+        if local and not rows and not await self._believes_emptiness(local):
+            return
+        self._forgive_changed(rows)
+        self._rows = rows
+        names = rows.keys() | local.keys()
+        states = await self._systemd.states(names, fresh=full)
+        here = await self._observe(local, states)
+        await self._fetch(rows, here)
+        made = plan(rows, here, files=self._files, machine=Machine(id=self._machine))
+        if not self._mirror.is_current:
+            return  # it was lost while we looked: hands off
+        self._hold(made, here)
+        await self._actor.carry_out(made, self._contents(made))
+        self._reporter.touch(names if full else ())
+        self._say("")
+        if full:
+            self._next_full_s = asyncio.get_running_loop().time() + FULL_PASS_S
+
+    # Observing
+
+    def _read_rows(self) -> dict[UnitName, Assignment]:
+        """The rows of the schedule; one that makes no sense is reported and passed over."""
+        entries = self._mirror.entries.values()
+        decoded, problems = decode_schedule(self._registry.keys, self._machine, entries)
+        rows = {}
+        for row in decoded:
+            try:
+                rows[parse_name(row.unit)] = row
+            except InvalidRequest as error:
+                problems.append(f"a row of the schedule is passed over: {error}")
+        for problem in frozenset(problems) - self._problems:
+            _log.warning("%s", problem)
+        self._problems = frozenset(problems)
+        if entries:
+            self._last_row = self._mirror.revision
+        return rows
+
+    async def _believes_emptiness(self, local: Iterable[UnitName]) -> bool:
+        if self._mirror.entries:
+            return True  # there are rows, though none that can be read
+        reason = await doubt(
+            self._registry.store, self._registry.keys, self._machine, local, self._last_row
+        )
+        if reason:
+            self._say(reason)
+            self._retry_s = asyncio.get_running_loop().time() + DOUBT_S
+        return not reason
+
+    def _forgive_changed(self, rows: Mapping[UnitName, Assignment]) -> None:
+        """What is asked anew is tried at once, whatever failed before."""
+        for unit in rows.keys() | self._rows.keys():
+            old, new = self._rows.get(unit), rows.get(unit)
+            if old is None or new is None or (old.hash, old.target) != (new.hash, new.target):
+                self._actor.forgive(unit)
+
+    async def _observe(
+        self, local: Mapping[UnitName, LocalUnit], states: Mapping[UnitName, SystemdState]
+    ) -> Here:
+        return Here(
+            local=local,
+            states=states,
+            foreign=await self._foreign(local, states),
+            starting=self._actor.starting,
+            stopping=self._actor.stopping,
+            resting=self._actor.resting(asyncio.get_running_loop().time()),
+        )
+
+    async def _foreign(
+        self, local: Mapping[UnitName, LocalUnit], states: Mapping[UnitName, SystemdState]
+    ) -> dict[UnitName, str]:
+        """Units that systemd knows though fleet did not load them, with their files."""
+        asked = [
+            unit
+            for unit, state in states.items()
+            if state.load not in ("not-found", "error")
+            and not (unit in local and local[unit].is_loaded)
+        ]
+        fragments = await self._systemd.fragments(asked) if asked else {}
+        return {unit: path for unit, path in fragments.items() if not self._local.owns(unit, path)}
+
+    async def _fetch(self, rows: Mapping[UnitName, Assignment], here: Here) -> None:
+        """Have the contents of every file that may have to be written."""
+        wanted = missing_files(rows, here)
+        lacking = sorted(wanted - self._files.keys())
+        fetched = await self._fetch_each(lacking)
+        known = self._files | fetched
+        self._files = {digest: known[digest] for digest in wanted if digest in known}
+
+    async def _fetch_each(self, digests: list[str]) -> dict[str, UnitFile]:
+        try:
+            return await self._registry.files(digests)
+        except (InvalidUnit, UnicodeDecodeError) as error:
+            _log.warning("one of the files %s is malformed: %s", ", ".join(digests), error)
+        found = {}
+        for digest in digests:
+            try:
+                found[digest] = await self._registry.file(digest)
+            except (InvalidUnit, UnicodeDecodeError, NotFound) as error:
+                _log.warning("file %s cannot be had: %s", digest, error)
+        return found
+
+    # Acting and reporting
+
+    def _contents(self, made: Plan) -> dict[UnitName, UnitFile]:
+        return {
+            task.unit: self._files[self._rows[task.unit].file]
+            for task in made.tasks
+            if task.kind is Kind.WRITE and task.unit is not None
+        }
+
+    def _hold(self, made: Plan, here: Here) -> None:
+        """Report units that nothing is done to, and those that were among them."""
+        held = {
+            unit: Trouble(reason=reason, refused=unit in made.refused)
+            for unit, reason in made.held.items()
+        }
+        held |= {u: t for u, t in self._held.items() if u in here.resting and u in self._rows}
+        for unit, trouble in held.items():
+            if self._held.get(unit) != trouble:
+                _log.warning("%s: %s", unit, trouble.reason)
+        changed = {u for u in held.keys() | self._held.keys() if held.get(u) != self._held.get(u)}
+        self._held = held
+        self._reporter.touch(changed)
+
+    def _look(self, unit: UnitName) -> Look | None:
+        local, row = self._local.get(unit), self._rows.get(unit)
+        trouble = self._actor.troubles.get(unit) or self._held.get(unit)
+        if local is None and (row is None or trouble is None):
+            return None
+        return Look(
+            local=local or LocalUnit(unit=unit),
+            wanted_hash=row.hash if row else "",
+            starting=unit in self._actor.starting,
+            trouble=trouble,
+        )
+
+    def _systemd_changed(self, units: frozenset[UnitName] | None) -> None:
+        if units is None:
+            self._reached = True
+            self._next_full_s = 0.0
+            self._mirror.nudge()
+            return
+        self._reporter.touch(units)
+        if self._held or any(unit not in self._rows for unit in units):
+            self._mirror.nudge()
+
+    def _stop_ended(self) -> None:
+        self._stopped = True
+        self._mirror.nudge()
+
+    def _say(self, problem: str) -> None:
+        """Log a problem once, and the end of it."""
+        if problem and problem != self.problem:
+            _log.warning("nothing is changed here: %s", problem)
+        elif self.problem and not problem:
+            _log.info("the agent acts again")
+        self.problem = problem

@@ -1,0 +1,152 @@
+"""Reporting: what changed in systemd or in fleet's own part becomes the state that is published.
+
+A failure is reported together with the last lines of the unit's journal, so that the first word of
+it is the whole truth; reading them is bounded, and rare for a unit that fails over and over.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from agent.local import LocalUnit
+from agent.publisher import Publisher
+from agent.report import JOURNAL_LINES, Trouble, has_ended_badly, settles_in, unit_state
+from agent.systemd import Systemd, SystemdState
+from fleet.errors import FleetError
+from fleet.machine import MachineId
+from fleet.names import UnitName
+
+_log = logging.getLogger(__name__)
+
+RETRY_S = 0.5
+READERS = 4
+# A unit that systemd restarts again and again does not have its journal read each time.
+JOURNAL_PAUSE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """fleet's own part in a unit: what is here, what was wanted, and what is wrong with it."""
+
+    local: LocalUnit
+    wanted_hash: str = ""
+    starting: bool = False
+    trouble: Trouble | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lines:
+    """The journal's last lines about one failure."""
+
+    about: tuple[str, float, str]
+    at_s: float
+    lines: tuple[str, ...]
+
+
+class Reporter:
+    """Composes states of units that were touched. `look` says of a unit None once it is gone."""
+
+    def __init__(
+        self,
+        systemd: Systemd,
+        publisher: Publisher,
+        machine: MachineId,
+        *,
+        look: Callable[[UnitName], Look | None],
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._systemd = systemd
+        self._publisher = publisher
+        self._machine = machine
+        self._look = look
+        self._wall_clock = wall_clock
+        self._touched: set[UnitName] = set()
+        self._news = asyncio.Event()
+        self._journals: dict[UnitName, _Lines] = {}
+        self._reading: dict[UnitName, asyncio.Task[None]] = {}
+        self._readers = asyncio.Semaphore(READERS)
+
+    def touch(self, units: Iterable[UnitName]) -> None:
+        """Have the units reported, if they changed."""
+        self._touched.update(units)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Report for ever."""
+        try:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                await self._report()
+        finally:
+            for task in self._reading.values():
+                task.cancel()
+            await asyncio.gather(*self._reading.values(), return_exceptions=True)
+
+    async def _report(self) -> None:
+        touched, self._touched = self._touched, set()
+        here = [unit for unit in touched if self._look(unit) is not None]
+        try:
+            states = await self._systemd.states(here) if here else {}
+        except FleetError as error:
+            _log.info("states wait for systemd: %s", error)
+            await asyncio.sleep(RETRY_S)
+            self.touch(touched)
+            return
+        for unit in touched:
+            look = self._look(unit)
+            if look is None:
+                self._journals.pop(unit, None)
+                self._publisher.drop(unit)
+            elif unit in states:
+                self._report_unit(look, states[unit])
+
+    def _report_unit(self, look: Look, state: SystemdState) -> None:
+        unit = state.unit
+        wait_s = settles_in(look.local, state, self._wall_clock())
+        if wait_s:
+            asyncio.get_running_loop().call_later(wait_s, self.touch, (unit,))
+        elif not has_ended_badly(state):
+            self._put(look, state, ())
+        elif self._is_read(state):
+            self._put(look, state, self._journals[unit].lines)
+        elif unit not in self._reading:
+            self._reading[unit] = asyncio.create_task(self._read_journal(state))
+
+    def _put(self, look: Look, state: SystemdState, journal: tuple[str, ...]) -> None:
+        self._publisher.put(
+            unit_state(
+                self._machine,
+                look.local,
+                state,
+                starting=look.starting,
+                trouble=look.trouble,
+                wanted_hash=look.wanted_hash,
+                journal=journal,
+            )
+        )
+
+    def _is_read(self, state: SystemdState) -> bool:
+        known = self._journals.get(state.unit)
+        if known is None:
+            return False
+        loops = state.active != "failed"
+        now_s = asyncio.get_running_loop().time()
+        return known.about == _about(state) or (loops and now_s - known.at_s < JOURNAL_PAUSE_S)
+
+    async def _read_journal(self, state: SystemdState) -> None:
+        unit = state.unit
+        try:
+            async with self._readers:
+                lines = await self._systemd.journal_tail(unit, JOURNAL_LINES)
+            now_s = asyncio.get_running_loop().time()
+            self._journals[unit] = _Lines(about=_about(state), at_s=now_s, lines=lines)
+        finally:
+            self._reading.pop(unit, None)
+        self.touch((unit,))
+
+
+def _about(state: SystemdState) -> tuple[str, float, str]:
+    return state.active, state.since_s, state.invocation
