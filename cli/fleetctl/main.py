@@ -43,6 +43,7 @@ VERBS = {
     "version": "Print the version of fleetctl",
 }
 _HIDDEN = frozenset({"fd-forward", "verify"})
+_DEBUG_FLAGS = frozenset({"--debug", "-debug", "--debug=true", "-debug=true"})
 _HELP_FLAGS = ("-h", "--help")
 # What a shell makes of a process that SIGPIPE ended: 128 + 13.
 _EXIT_BROKEN_PIPE = 141
@@ -256,7 +257,7 @@ def _root_grammar() -> Grammar:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return its exit status; what went wrong is told on stderr."""
-    debug = bool(os.environ.get("FLEETCTL_DEBUG")) or any("-debug" in word for word in argv)
+    debug = bool(os.environ.get("FLEETCTL_DEBUG")) or not _DEBUG_FLAGS.isdisjoint(argv)
     try:
         status = _invoke(argv)
         sys.stdout.flush()
@@ -275,6 +276,12 @@ def run(argv: Sequence[str]) -> int:
         if debug:
             traceback.print_exc()
         click.echo(str(error), err=True)
+        return 1
+    except Exception as error:  # the last guard: a defect is one line, too
+        if debug:
+            traceback.print_exc()
+        defect = f"{type(error).__name__}: {error}"
+        click.echo(f"fleetctl is broken: {defect}. With --debug it says where.", err=True)
         return 1
 
 
