@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -54,12 +54,12 @@ class MachineLine:
         """
         joined = streams or Streams()
         wants_terminal = joined.are_terminal if terminal is None else terminal
-        with contextlib.ExitStack() as stack:
-            process = await self._start(command, joined, wants_terminal)
-            stack.callback(process.close)
-            if wants_terminal:
-                stack.enter_context(_terminal(joined, process))
-            return await self._attend(process, joined, output)
+        process = await self._start(command, joined, wants_terminal)
+        with contextlib.closing(process):
+            if not wants_terminal:
+                return await self._attend(process, joined, output)
+            with _terminal(joined, process) as ending:
+                return await ending.status_of(self._attend(process, joined, output))
 
     async def _start(
         self, command: str | None, streams: Streams, terminal: bool
@@ -90,7 +90,7 @@ class MachineLine:
         try:
             await asyncio.gather(*draining)
             await process.wait_closed()
-        except BrokenPipeError:
+        except _ReaderGone:
             return _EXIT_BY_SIGNAL + signal.SIGPIPE
         except (OSError, asyncssh.Error) as error:
             raise explain(error, self.line.stage("a command ran there")) from error
@@ -113,6 +113,10 @@ class MachineLine:
         )
 
 
+class _ReaderGone(Exception):
+    """Nobody reads here any more; the connection, which may break likewise, stands."""
+
+
 def signal_status(name: str) -> int:
     """The exit status of a command that the signal of that name (without SIG) ended."""
     try:
@@ -128,10 +132,10 @@ def _to(descriptor: int) -> Sink:
     return write
 
 
-async def _feed(descriptor: int, stdin: asyncssh.SSHWriter[bytes]) -> None:
+async def _feed(descriptor: int | None, stdin: asyncssh.SSHWriter[bytes]) -> None:
     """Carry what the user types, or pipes in, to the command."""
     try:
-        while data := await read_chunk(descriptor):
+        while descriptor is not None and (data := await read_chunk(descriptor)):
             stdin.write(data)
             await stdin.drain()
         stdin.write_eof()
@@ -141,28 +145,47 @@ async def _feed(descriptor: int, stdin: asyncssh.SSHWriter[bytes]) -> None:
 
 async def _drain(source: asyncssh.SSHReader[bytes], sink: Sink) -> None:
     while data := await source.read(_CHUNK):
-        await sink(data)
+        try:
+            await sink(data)
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
+
+
+class _Ending:
+    """A signal that would end fleetctl ends the command first: the terminal must be put back."""
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+        self._task: asyncio.Task[int] | None = None
+
+    def come(self, number: int) -> None:
+        self._signal = number
+        if self._task:
+            self._task.cancel()
+
+    async def status_of(self, work: Coroutine[Any, Any, int]) -> int:
+        """The work's status, or that of the signal that ended it."""
+        self._task = asyncio.create_task(work)
+        try:
+            return await self._task
+        except asyncio.CancelledError:
+            if self._signal is None:
+                raise
+            return _EXIT_BY_SIGNAL + self._signal
 
 
 @contextlib.contextmanager
-def _terminal(streams: Streams, process: asyncssh.SSHClientProcess[bytes]) -> Iterator[None]:
-    """Raw mode, and the far terminal as large as this one, until the command ends.
-
-    A signal that would end fleetctl ends the command first: the terminal must be put back.
-    """
+def _terminal(streams: Streams, process: asyncssh.SSHClientProcess[bytes]) -> Iterator[_Ending]:
+    """Raw mode, and the far terminal as large as this one, until the command ends."""
     loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101
-
-    def resize() -> None:
-        process.change_terminal_size(*size_of(streams.stdout))
-
-    loop.add_signal_handler(signal.SIGWINCH, resize)
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(ending, task.cancel)
+    ending = _Ending()
+    changes = process.change_terminal_size
+    loop.add_signal_handler(signal.SIGWINCH, lambda: changes(*size_of(streams.stdout)))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, ending.come, number)
     try:
-        with raw_mode(streams.stdin):
-            yield
+        with raw_mode(streams.stdin) if streams.stdin is not None else contextlib.nullcontext():
+            yield ending
     finally:
         for number in (signal.SIGWINCH, signal.SIGTERM, signal.SIGHUP):
             loop.remove_signal_handler(number)

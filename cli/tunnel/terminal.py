@@ -33,16 +33,16 @@ class Console:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streams:
-    """The descriptors that a remote command reads and writes."""
+    """The descriptors that a remote command reads and writes; no stdin is one at its end."""
 
-    stdin: int = 0
+    stdin: int | None = 0
     stdout: int = 1
     stderr: int = 2
 
     @property
     def are_terminal(self) -> bool:
         """Whether a person sits at both ends, so that a pseudo-terminal makes sense."""
-        return os.isatty(self.stdin) and os.isatty(self.stdout)
+        return self.stdin is not None and os.isatty(self.stdin) and os.isatty(self.stdout)
 
 
 async def wait_readable(descriptor: int) -> None:
