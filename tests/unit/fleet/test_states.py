@@ -113,7 +113,7 @@ def test_unit_is_on_its_way(words: str, job: str, result: str) -> None:
     assert not state.has_failed
 
 
-@pytest.mark.parametrize("job", ["done", "failed", "dependency", "skipped", "once", "collected"])
+@pytest.mark.parametrize("job", ["done", "failed", "refused", "skipped", "once"])
 @pytest.mark.parametrize("result", ["success", "exit-code", "exec-condition", ""])
 def test_launched_unit_that_has_ended_is_either_up_or_failed(job: str, result: str) -> None:
     state = _state("loaded inactive dead", job=job, result=result)

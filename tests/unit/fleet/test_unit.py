@@ -1,5 +1,7 @@
 """Unit files: the grammar of the original, the text kept, the canonical form and its hash."""
 
+import itertools
+
 import pytest
 
 from fleet.errors import InvalidUnit
@@ -307,3 +309,28 @@ def test_options_that_would_read_otherwise_are_refused(options: list[UnitOption]
 
 def test_rendered_options_of_no_section_are_nothing() -> None:
     assert render_options([]) == ""
+
+
+_TOKENS = ("[A]\n", "[B]\n", "x=", "1", " ", "\\", "\n", "#", "\r\n")
+
+
+def _parsed(text: str) -> UnitFile | None:
+    try:
+        return parse_unit(text)
+    except InvalidUnit:
+        return None
+
+
+@pytest.mark.parametrize("first", _TOKENS)
+def test_every_small_file_is_refused_or_means_what_its_canonical_text_means(first: str) -> None:
+    for rest in itertools.product(_TOKENS, repeat=4):
+        text = "".join(("[A]\n", first, *rest, "\n"))
+        unit = _parsed(text)
+        # A value that ends in a backslash would go on: such options are refused, see above.
+        if unit is None or any(option.value.endswith("\\") for option in unit.options):
+            continue
+        lines = text.split("\n")
+        assert unit.text == text
+        assert all("x=" in lines[option.line - 1] for option in unit.options)
+        assert parse_unit(unit.canonical).hash == unit.hash, text
+        assert unit_from_options(unit.options).hash == unit.hash, text
