@@ -7,10 +7,8 @@ same sandbox: the commands of `fleetctl sandbox` and the tests use this alike.
 """
 
 import subprocess
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,7 +18,6 @@ from cli.sandbox.layout import (
     BASE,
     DEFAULT_NAME,
     Kind,
-    Node,
     Place,
     Spec,
     check_name,
@@ -28,29 +25,25 @@ from cli.sandbox.layout import (
     unplug_script,
 )
 from cli.sandbox.lock import exclusive
-from cli.sandbox.processes import end, held_signals, is_first
-from cli.sandbox.readiness import (
-    Starting,
-    listen,
-    only_fleet_is_starting,
-    wait_until_one_cluster,
-    wait_until_started,
+from cli.sandbox.power import (
+    Report,
+    entering,
+    first_pid,
+    make,
+    read_state,
+    silent,
+    switch_off,
+    switch_on,
 )
+from cli.sandbox.processes import held_signals
+from cli.sandbox.readiness import wait_until_one_cluster
 from cli.sandbox.requirements import check_host, check_root
-from cli.sandbox.state import NodeState, State, load, save
+from cli.sandbox.state import State, load, save
 from cli.sandbox.sweep import Removed, running_in, sweep
 from fleet.errors import Conflict, NotFound, Unavailable
 
-BOOT_DEADLINE_S = 60.0
 CLUSTER_DEADLINE_S = 30.0
 _RUN_TIMEOUT_S = 60.0
-_LOG_TAIL_LINES = 8
-
-Report = Callable[[str], None]
-
-
-def silent(_: str) -> None:
-    """A report that nobody reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +94,7 @@ class Sandbox:
             try:
                 if sweep(sandbox._place):
                     report(f"removed what was left of an earlier sandbox {spec.name!r}")
-                sandbox._make(spec, report)
+                sandbox._come_up(spec, report)
             except BaseException:
                 with held_signals():
                     sweep(sandbox._place)
@@ -183,8 +176,7 @@ class Sandbox:
 
     def pid(self, machine: str) -> int | None:
         """PID 1 of the machine as the host counts, None while it has no power."""
-        processes = running_in(self._place, self.spec.node(machine).name)
-        return next((each.pid for each in processes if is_first(each.pid)), None)
+        return first_pid(self._place, self.spec.node(machine).name)
 
     def socket(self, machine: str) -> Path:
         """The machine's /run/fleet.sock, as a path that the host can connect to."""
@@ -192,10 +184,7 @@ class Sandbox:
 
     def path(self, machine: str, path: str) -> Path:
         """A path inside a running machine as the host sees it; raises Unavailable if it is off."""
-        pid = self.pid(machine)
-        if pid is None:
-            raise Unavailable(f"{machine} in sandbox {self.name!r} has no power")
-        return Path(f"/proc/{pid}/root{path}")
+        return Path(f"/proc/{self._pid_of(machine)}/root{path}")
 
     def disk(self, machine: str) -> Path:
         """The machine's `/` without what it keeps in memory; there with or without power."""
@@ -237,8 +226,7 @@ class Sandbox:
 
     def enter(self, machine: str, argv: Sequence[str]) -> list[str]:
         """The command line, for the host, that runs a command inside the machine."""
-        pid = self.path(machine, "").parts[2]
-        return ["nsenter", f"--target={pid}", "--all", "--", *argv]
+        return entering(self._pid_of(machine), argv)
 
     def kill(self, *names: str) -> tuple[str, ...]:
         """Power cut, at one instant for all of them: no process survives, no packet says goodbye.
@@ -248,9 +236,7 @@ class Sandbox:
         nodes = [self.spec.node(name) for name in names]
         with exclusive(self._place):
             on = [node for node in nodes if running_in(self._place, node.name)]
-            if on:
-                host.ip(self._place.hub, unplug_script(on))
-                self._end(*(node.name for node in on))
+            switch_off(self._place, on)
         return tuple(node.name for node in on)
 
     def boot(self, *names: str, report: Report = silent) -> tuple[str, ...]:
@@ -262,10 +248,7 @@ class Sandbox:
         nodes = [self.spec.node(name) for name in names]
         with exclusive(self._place):
             off = [node for node in nodes if not self.is_on(node.name)]
-            self._end(*(node.name for node in off))
-            for node in off:
-                build.wire(self._place, node)
-            self._start(off, report)
+            switch_on(self._place, off, report)
         return tuple(node.name for node in off)
 
     def cut(self, *names: str) -> None:
@@ -314,12 +297,15 @@ class Sandbox:
 
     # How it is done
 
+    def _pid_of(self, machine: str) -> int:
+        pid = self.pid(machine)
+        if pid is None:
+            raise Unavailable(f"{machine} in sandbox {self.name!r} has no power")
+        return pid
+
     @property
     def _state(self) -> State:
-        state = load(self._place.state)
-        if state is None:
-            raise NotFound(f"sandbox {self.name!r} is gone")
-        return state
+        return read_state(self._place)
 
     def _refuse_if_up(self) -> None:
         state = load(self._place.state)
@@ -331,79 +317,13 @@ class Sandbox:
                 f"`fleetctl sandbox down{option}` removes it"
             )
 
-    def _make(self, spec: Spec, report: Report) -> None:
-        began = time.monotonic()
-        place, programs = self._place, build.find_programs()
-        build.prepare(place, spec)
-        state = State(spec=spec, systemd=host.has_systemd())
-        save(place.state, replace(state, nodes={node.name: NodeState() for node in spec.nodes}))
-        for node in spec.nodes:
-            build.wire(place, node)
-        keys, vendor = build.make_keys(place, spec), build.read_vendor()
-        build.write_ssh_config(place, spec, keys)
-        ids = {
-            node.name: build.furnish_machine(
-                place, node, spec=spec, keys=keys, vendor=vendor, programs=programs
-            )
-            for node in spec.of_kind(Kind.MACHINE)
-        }
-        save(place.state, replace(self._state, machine_ids=ids))
-        self._start(spec.nodes, report)
+    def _come_up(self, spec: Spec, report: Report) -> None:
+        make(self._place, spec, report)
         if spec.fleetd:
-            self.wait_until_one_cluster()
-            report(f"fleetd on {_count(spec.machines, 'machine')} in {_since(began)}: one cluster")
-        save(place.state, replace(self._state, ready=True))
-
-    def _start(self, nodes: Sequence[Node], report: Report) -> None:
-        state, programs = self._state, build.find_programs()
-        plugged = [node for node in nodes if not state.nodes[node.name].cut]
-        host.ip(self._place.hub, plug_script(plugged))
-        pending: dict[str, Starting] = {}
-        try:
-            for node in nodes:
-                with held_signals():  # what is there is recorded, process and socket
-                    notices = listen(self._place.notify(node.name))
-                    process = build.start(
-                        self._place, node, spec=state.spec, systemd=state.systemd, programs=programs
-                    )
-                    pending[node.name] = Starting(
-                        process=process, notices=notices, is_up=partial(self._is_up, node)
-                    )
-                    state = state.with_node(node.name, process=process)
-                    save(self._place.state, state)
-            self._wait(pending, report)
-        finally:
-            for name, starting in pending.items():
-                starting.notices.close()
-                self._place.notify(name).unlink(missing_ok=True)
-
-    def _wait(self, pending: Mapping[str, Starting], report: Report) -> None:
-        def tell(name: str, took_s: float) -> None:
-            verb = "booted" if self.spec.node(name).kind is Kind.MACHINE else "ready"
-            report(f"{name} {verb} in {took_s:.1f} s")
-
-        try:
-            wait_until_started(pending, deadline_s=BOOT_DEADLINE_S, on_ready=tell)
-        except Unavailable as error:
-            logs = "".join(self._last_words(name) for name in pending if name in str(error))
-            raise Unavailable(f"{error}{logs}") from error
-
-    def _last_words(self, name: str) -> str:
-        lines = self.log(name).read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
-        return "".join(f"\n  {name}: {line}" for line in lines)
-
-    def _is_up(self, node: Node) -> bool:
-        """Whether the machine has booted but for a fleetd that waits."""
-        if node.kind is Kind.ETCD or self.pid(node.name) is None:
-            return False
-        jobs = self.run(node.name, ["systemctl", "list-jobs", "--plain", "--no-legend"])
-        return jobs.returncode == 0 and only_fleet_is_starting(jobs.stdout)
-
-    def _end(self, *names: str) -> None:
-        if names:
-            end(lambda: running_in(self._place, *names))
-            if self._state.systemd:
-                host.stop_units([self._place.unit(name) for name in names])
+            took_s = self.wait_until_one_cluster()
+            names = ", ".join(node.name for node in spec.of_kind(Kind.MACHINE))
+            report(f"fleetd on {names}: one cluster after {took_s:.1f} s more")
+        save(self._place.state, replace(self._state, ready=True))
 
     def _set_cables(self, names: Sequence[str], *, cut: bool) -> None:
         nodes = [self.spec.node(name) for name in names]
@@ -435,11 +355,3 @@ def names(*, base: Path = BASE) -> tuple[str, ...]:
     """The names of the sandboxes that are up."""
     states = [load(path / "state.json") for path in sorted(base.glob("*")) if path.is_dir()]
     return tuple(state.spec.name for state in states if state and state.ready)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _since(began: float) -> str:
-    return f"{time.monotonic() - began:.1f} s"
