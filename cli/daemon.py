@@ -1,0 +1,271 @@
+"""fleetd, wired: store, heartbeat, agent, engine and API in one process.
+
+The heartbeat has a thread and a connection of its own; the rest shares one event loop. A part that
+ends, which none does by itself, ends fleetd, and systemd starts it anew: that touches no unit.
+"""
+
+import asyncio
+import json
+import logging
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from agent.dbus import DbusSystemd
+from agent.heartbeat import Heartbeat
+from agent.local import LocalUnits
+from agent.loop import Agent
+from cli.identity import describe_machine, read_boot_id, read_machine_id
+from engine.election import ElectionSettings
+from engine.leading import EngineSettings
+from engine.loop import Engine
+from engine.plan import PlanSettings
+from fleet import __version__
+from fleet.api.server import ApiServer
+from fleet.config import Config, OnStop
+from fleet.errors import FleetError, Unavailable
+from fleet.keys import Keys
+from fleet.notify import listen_sockets, notify, watchdog_interval_s
+from fleet.registry import Registry
+from fleet.store.connect import EtcdSettings, StoreFactory, store_factory
+from fleet.store.port import LeaseId
+
+_log = logging.getLogger(__name__)
+
+DATABASE = "fleet.db"
+# How often a machine without a public_ip looks whether its address has changed, as fleet 1.0 did.
+_ADDRESS_S = 60.0
+
+# What SIGHUP applies; the rest takes a restart.
+RELOADABLE = ("metadata", "public_ip", "verbosity", "on_stop")
+
+Reload = Callable[[], tuple[Config, tuple[str, ...]]]
+
+
+class Daemon:
+    """One fleetd. `run()` serves until SIGTERM or SIGINT and gives the exit status."""
+
+    def __init__(self, config: Config, *, reload: Reload) -> None:
+        self._config = config
+        self._reload = reload
+        self._machine_id = read_machine_id()
+        self._boot_id = read_boot_id()
+        self._machine = describe_machine(config, self._machine_id, self._boot_id)
+        self._lease: LeaseId | None = None
+        self._parts: _Parts | None = None
+        self._stop = asyncio.Event()
+
+    def warn(self, warnings: Iterable[str]) -> None:
+        """Log what the configuration says that means nothing."""
+        for warning in warnings:
+            _log.warning("%s", warning)
+
+    async def run(self) -> int:
+        """Serve until a signal; raises FleetError if this machine cannot."""
+        factory = store_factory(
+            _etcd_settings(self._config), self._config.data_directory / DATABASE
+        )
+        try:
+            store = factory.connect()
+            try:
+                await self._serve(factory, Registry(store, Keys(self._config.etcd_key_prefix)))
+            finally:
+                await store.close()
+        finally:
+            factory.close()
+        return 0
+
+    async def _serve(self, factory: StoreFactory, registry: Registry) -> None:
+        config = self._config
+        systemd = DbusSystemd(user=config.systemd_user)
+        parts = _Parts(
+            systemd=systemd,
+            agent=Agent(
+                registry=registry,
+                systemd=systemd,
+                units=LocalUnits(config.units_directory, boot_id=self._boot_id),
+                machine=self._machine_id,
+            ),
+            engine=Engine(registry, machine=self._machine_id, settings=_engine_settings(config)),
+            heartbeat=Heartbeat(
+                connect=factory.connect,
+                machine=lambda: self._machine,
+                keys=registry.keys,
+                ttl_s=config.agent_ttl_s,
+                on_session=self._use_lease,
+            ),
+        )
+        self._parts = parts
+        api = ApiServer(
+            registry,
+            version=__version__,
+            token_limit=config.token_limit,
+            may_serve=self._unable,
+        )
+        self._handle_signals()
+        sockets = listen_sockets()
+        await api.start(unix_path=None if sockets else config.socket, sockets=sockets)
+        parts.heartbeat.start()
+        notify("READY=1")
+        _log.info("fleetd %s serves machine %s", __version__, self._machine_id)
+        try:
+            await self._run_parts(parts)
+        finally:
+            notify("STOPPING=1")
+            await api.stop()
+
+    async def _run_parts(self, parts: "_Parts") -> None:
+        """Run every part until a signal says so, or one of them ends, which is an error."""
+        running = [
+            asyncio.create_task(parts.agent.run(), name="agent"),
+            asyncio.create_task(self._keep_address(), name="address"),
+            asyncio.create_task(self._keep_watchdog(), name="watchdog"),
+        ]
+        if not self._config.disable_engine:
+            running.append(asyncio.create_task(parts.engine.run(), name="engine"))
+        stop = asyncio.create_task(self._stop.wait(), name="stop")
+        leave = False
+        try:
+            done, _ = await asyncio.wait([stop, *running], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stop}:
+                task.result()
+                raise Unavailable(f"the {task.get_name()} ended by itself")
+            leave = await self._wants_to_leave(parts)
+        finally:
+            for task in (stop, *running):
+                task.cancel()
+            await asyncio.gather(stop, *running, return_exceptions=True)
+            await parts.heartbeat.stop(leave=leave)
+
+    async def _wants_to_leave(self, parts: "_Parts") -> bool:
+        """Whether the units here are to start elsewhere at once, now that fleetd stops."""
+        if self._config.on_stop is OnStop.LEAVE:
+            return True
+        try:
+            return await parts.systemd.is_stopping()
+        except FleetError as error:
+            _log.warning("whether the machine shuts down is unknown, its units stay: %s", error)
+            return False
+
+    def _use_lease(self, lease: LeaseId | None) -> None:
+        self._lease = lease
+        if self._parts:
+            self._parts.agent.use_lease(lease)
+
+    def _unable(self) -> str | None:
+        """Why the API cannot answer for the cluster now, or None."""
+        if self._lease is not None:
+            return None
+        return self._parts.heartbeat.problem if self._parts else "fleetd is starting"
+
+    # What goes on beside
+
+    async def _keep_address(self) -> None:
+        while True:
+            await asyncio.sleep(_ADDRESS_S)
+            self._look_at_machine()
+
+    def _look_at_machine(self) -> None:
+        machine = describe_machine(self._config, self._machine_id, self._boot_id)
+        if machine != self._machine:
+            self._machine = machine
+            if self._parts:
+                self._parts.heartbeat.refresh()
+
+    async def _keep_watchdog(self) -> None:
+        interval_s = watchdog_interval_s()
+        while True:
+            await asyncio.sleep(interval_s / 2 if interval_s else _ADDRESS_S)
+            notify("WATCHDOG=1")
+
+    # Signals
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._read_configuration_again)
+        loop.add_signal_handler(signal.SIGUSR1, self._print_state)
+
+    def _read_configuration_again(self) -> None:
+        """Apply what can be applied without a restart; a mistake changes nothing."""
+        _log.info("Reloading configuration")
+        try:
+            config, warnings = self._reload()
+        except FleetError as error:
+            _log.error("the configuration stays as it was: %s", error)
+            return
+        self.warn(warnings)
+        for option in needs_restart(self._config, config):
+            _log.warning(
+                "%s has changed and takes a restart of fleetd, which touches no unit", option
+            )
+        self._config = with_reloadable(self._config, config)
+        logging.getLogger().setLevel(logging.DEBUG if config.verbosity else logging.INFO)
+        self._look_at_machine()
+
+    def _print_state(self) -> None:
+        """Tell, as one line of JSON on stdout, what fleetd knows; for whoever debugs it."""
+        parts = self._parts
+        document = {
+            "machine": self._machine_id,
+            "address": self._machine.address,
+            "metadata": dict(self._machine.metadata),
+            "registered": self._lease is not None,
+            "leading": bool(parts and parts.engine.is_leading),
+            "problem": self._unable() or (parts.agent.problem if parts else ""),
+        }
+        print(json.dumps(document), flush=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    systemd: DbusSystemd
+    agent: Agent
+    engine: Engine
+    heartbeat: Heartbeat
+
+
+def needs_restart(old: Config, new: Config) -> tuple[str, ...]:
+    """The options that differ and that a running fleetd does not take over."""
+    return tuple(
+        option.name.removesuffix("_s")
+        for option in fields(Config)
+        if option.name not in RELOADABLE and getattr(old, option.name) != getattr(new, option.name)
+    )
+
+
+def with_reloadable(old: Config, new: Config) -> Config:
+    """The old configuration with what can change at run time taken from the new one."""
+    return replace(old, **{name: getattr(new, name) for name in RELOADABLE})
+
+
+def _etcd_settings(config: Config) -> EtcdSettings | None:
+    if not config.etcd_servers:
+        return None
+
+    def path(value: Path | None) -> str | None:
+        return str(value) if value else None
+
+    return EtcdSettings(
+        servers=config.etcd_servers,
+        username=config.etcd_username or None,
+        password=config.etcd_password or None,
+        certfile=path(config.etcd_certfile),
+        keyfile=path(config.etcd_keyfile),
+        cafile=path(config.etcd_cafile),
+        request_timeout_s=config.etcd_request_timeout_s,
+    )
+
+
+def _engine_settings(config: Config) -> EngineSettings:
+    """The engine's settings; its own lease is two thirds of a machine's, and at least 2 s."""
+    ttl_s = max(2.0, config.agent_ttl_s * 2 / 3)
+    return EngineSettings(
+        plan=PlanSettings(
+            machine_ttl_s=config.agent_ttl_s, mass_loss_hold_s=config.mass_loss_hold_s
+        ),
+        election=ElectionSettings(ttl_s=ttl_s, renew_s=ttl_s / 3, margin_s=ttl_s / 4),
+        reconcile_interval_s=config.engine_reconcile_interval_s,
+    )
