@@ -54,8 +54,8 @@ def _play() -> int:
     settings = tunnel_settings("fleet1")
     say(f"From here on, fleetctl goes through an SSH tunnel, to {settings.tunnel}.")
     through("list-machines", settings=settings)
-    say("Units: a web server with a health check, two workers that avoid each other, and a log")
-    say("shipper for every machine.")
+    say("A web server with a health check, two workers that avoid each other, and a log shipper")
+    print("for every machine:")
     through("start", *(str(EXAMPLES / unit) for unit in UNITS), settings=settings)
     through("list-units", settings=settings)
     victim = asyncio.run(home_of(WATCHED, settings))
@@ -65,7 +65,7 @@ def _play() -> int:
     took_s = asyncio.run(count_until_elsewhere(WATCHED, victim, settings))
     say(f"{WATCHED} was active elsewhere {took_s:.1f} s after the power cut.")
     through("list-units", settings=settings)
-    print(farewell(victim))
+    say(farewell(victim))
     return 0
 
 
@@ -79,7 +79,7 @@ def farewell(victim: str) -> str:
     ]
     width = max(len(command) for command, _ in lines)
     rows = [f"  {command:{width}}   {meaning}" for command, meaning in lines]
-    return "\n".join([f"{_BOLD}The cluster stays up. Go on:{_PLAIN}", *rows])
+    return "\n".join(["The cluster stays up. Go on:", *rows])
 
 
 def fleetctl_path() -> str:
