@@ -1,0 +1,364 @@
+"""The etcd store against gateways that misbehave, each played by a small server of this test."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.errors import InvalidRequest, Unavailable
+from fleet.store.connect import EtcdSettings, store_factory
+from fleet.store.etcd import EtcdStore
+from fleet.store.port import Delete, Guard, Put
+
+pytestmark = pytest.mark.realtime
+
+HEADER = {"cluster_id": "77", "member_id": "1", "revision": "50", "raft_term": "4"}
+EMPTY = {"header": HEADER, "succeeded": True, "responses": [{"response_range": {}}]}
+DONE = {"header": HEADER, "succeeded": True}
+
+Reply = tuple[int, Any]
+Act = Callable[[str, Any], Awaitable[Reply | None]]
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
+
+
+class Gateway:
+    """One server: answers as `act` says, and remembers what it was asked."""
+
+    def __init__(self, act: Act) -> None:
+        self.act = act
+        self.asked: list[tuple[str, Any]] = []
+        self.url = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            lines = head.decode().split("\r\n")
+            fields = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
+            body = json.loads(await reader.readexactly(int(fields["content-length"])))
+            path = lines[0].split()[1]
+            self.asked.append((path, body))
+            reply = await self.act(path, body)
+            if reply is None:
+                return
+            status, document = reply
+            data = document if isinstance(document, bytes) else json.dumps(document).encode()
+            writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {len(data)}\r\n\r\n".encode())
+            writer.write(data)
+            await writer.drain()
+
+
+@asynccontextmanager
+async def listening(serve: Serve) -> AsyncIterator[str]:
+    """The URL of a server whose connections are all closed when the block ends."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(serve(reader, writer))
+        tasks.add(task)
+        await asyncio.wait({task})
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(connection, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def gateways(*acts: Act) -> AsyncIterator[list[Gateway]]:
+    found = [Gateway(act) for act in acts]
+    async with AsyncExitStack() as stack:
+        for gateway in found:
+            gateway.url = await stack.enter_async_context(listening(gateway.serve))
+        yield found
+
+
+@asynccontextmanager
+async def connected(servers: Sequence[Gateway | str], **more: Any) -> AsyncIterator[EtcdStore]:
+    urls = [each if isinstance(each, str) else each.url for each in servers]
+    store = EtcdStore(EtcdSettings(servers=urls, **{"request_timeout_s": 0.3, **more}))
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def answering(document: Any, status: int = 200) -> Act:
+    async def act(path: str, body: Any) -> Reply:
+        return status, document
+
+    return act
+
+
+async def hanging(path: str, body: Any) -> Reply | None:
+    await asyncio.sleep(3600)
+    return None
+
+
+async def dropping(path: str, body: Any) -> Reply | None:
+    return None
+
+
+REFUSED = "http://127.0.0.1:1"
+
+
+async def test_read_goes_on_to_the_first_server_that_answers() -> None:
+    async with (
+        gateways(hanging, dropping, answering({"code": 14, "message": "no leader"}, 503)) as bad,
+        gateways(answering(EMPTY)) as (good,),
+        connected([REFUSED, *bad, good]) as store,
+    ):
+        assert (await store.read("/a")).revision == 50
+        asked = [len(each.asked) for each in bad]
+        await store.read("/a")
+        assert [len(each.asked) for each in bad] == asked == [1, 1, 1]
+
+
+async def test_unavailable_names_every_server_with_its_trouble() -> None:
+    lost = answering({"code": 14, "message": "etcdserver: no leader"}, 503)
+    async with (
+        gateways(hanging, dropping, lost) as bad,
+        connected([REFUSED, *bad, "http://no-such-host.invalid:2379"]) as store,
+    ):
+        before_s = time.monotonic()
+        with pytest.raises(Unavailable) as caught:
+            await store.read("/a")
+        assert time.monotonic() - before_s < 3
+    told = str(caught.value)
+    assert told.startswith("etcd does not answer: ")
+    for words in (
+        f"{REFUSED}: connection refused",
+        f"{bad[0].url}: timed out after 0.3 s",
+        f"{bad[1].url}: the connection was lost",
+        f"{bad[2].url}: no leader: the etcd cluster has lost its quorum",
+        "http://no-such-host.invalid:2379: its name cannot be resolved",
+    ):
+        assert words in told
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(hanging, id="no answer in time"),
+        pytest.param(dropping, id="connection lost"),
+        pytest.param(answering({"code": 2, "message": "context deadline exceeded"}, 500), id="500"),
+        pytest.param(answering(b""), id="empty answer"),
+    ],
+)
+async def test_commit_that_may_have_happened_is_not_done_again(act: Act) -> None:
+    async with gateways(act, answering(DONE)) as (bad, good), connected([bad, good]) as store:
+        with pytest.raises(Unavailable):
+            await store.commit([Guard("/a", created=0)], [Put("/a", b"")])
+        assert (len(bad.asked), len(good.asked)) == (1, 0)
+        assert (await store.commit([], [Delete("/a")])).succeeded
+        assert len(good.asked) == 1
+
+
+async def test_commit_that_surely_did_not_happen_is_done_by_the_next_server() -> None:
+    lost = answering({"code": 14, "message": "etcdserver: no leader"}, 503)
+    async with (
+        gateways(lost, answering(DONE)) as (bad, good),
+        connected([REFUSED, bad, good]) as store,
+    ):
+        assert (await store.commit([], [Put("/a", b"")])).succeeded
+        assert len(good.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param({}, id="empty object"),
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"<html>login</html>", id="a web page"),
+        pytest.param({"header": HEADER}, id="part of an answer"),
+        pytest.param(EMPTY | {"header": {"cluster_id": "77"}}, id="no revision"),
+    ],
+)
+async def test_strange_answer_is_never_an_empty_store(document: Any) -> None:
+    async with gateways(answering(document)) as servers, connected(servers) as store:
+        with pytest.raises(Unavailable, match="not one of etcd's gateway"):
+            await store.read("/a")
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        pytest.param({"revision": "3"}, "from the past", id="emptied"),
+        pytest.param({"raft_term": "3"}, "from the past", id="a member that was cut off"),
+        pytest.param({"cluster_id": "78"}, "of cluster 78", id="another cluster"),
+    ],
+)
+async def test_answers_from_the_past_do_not_count(header: Any, words: str) -> None:
+    now = dict(HEADER)
+
+    async def act(path: str, body: Any) -> Reply:
+        return 200, EMPTY | {"header": now}
+
+    async with gateways(act) as servers, connected(servers) as store:
+        await store.read("/a")
+        now.update(header)
+        with pytest.raises(Unavailable, match=words):
+            await store.read("/a")
+        now.update(HEADER)
+        await store.read("/a")
+
+
+async def test_answer_that_trickles_is_cut_short() -> None:
+    async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        while True:
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.1)
+
+    async with listening(trickle) as url, connected([url]) as store:
+        before_s = time.monotonic()
+        with pytest.raises(Unavailable, match="timed out"):
+            await store.read("/a")
+        assert time.monotonic() - before_s < 3
+
+
+async def test_answer_too_long_for_the_gateway_is_asked_for_in_smaller_parts() -> None:
+    limits = []
+
+    async def act(path: str, body: Any) -> Reply:
+        limits.append(int(body["success"][0]["request_range"]["limit"]))
+        if limits[-1] > 10:
+            return 429, {"code": 8, "message": "grpc: received message larger than max (9 vs. 4)"}
+        return 200, EMPTY
+
+    async with gateways(act) as servers, connected(servers) as store:
+        assert (await store.read("/a")).revision == 50
+        assert limits == [500, 62, 7]
+
+
+async def test_few_requests_are_under_way_at_a_time() -> None:
+    under_way = [0, 0]
+
+    async def act(path: str, body: Any) -> Reply:
+        under_way[0] += 1
+        under_way[1] = max(under_way)
+        await asyncio.sleep(0.01)
+        under_way[0] -= 1
+        return 200, EMPTY
+
+    async with gateways(act) as servers, connected(servers, request_timeout_s=2.0) as store:
+        await asyncio.gather(*(store.read("/a") for _ in range(40)))
+        assert under_way[1] == 4
+
+
+async def test_silent_watch_is_probed_and_moves_on_when_nobody_answers() -> None:
+    """The first server opens a watch and then falls silent, as a frozen machine does."""
+
+    probes: list[str] = []
+
+    async def watch_then_hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        if "/v3/watch" in head:
+            assert "grpc-metadata-hasleader: true" in head.lower()
+            data = json.dumps({"result": {"header": HEADER, "created": True}}) + "\n"
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            writer.write(f"{len(data):x}\r\n{data}\r\n".encode())
+        elif not probes:
+            probes.append(head)
+            data = json.dumps({"header": HEADER})
+            writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n\r\n{data}".encode())
+        await asyncio.sleep(3600)
+
+    async with listening(watch_then_hang) as url:
+        settings = EtcdSettings(servers=[url, REFUSED], request_timeout_s=0.3)
+        store = EtcdStore(settings, probe_s=0.2)
+        async with asyncio.timeout(5):
+            with pytest.raises(Unavailable) as caught:
+                assert [changes.events async for changes in store.watch("/a", 50)] == []
+        await store.close()
+    assert len(probes) == 1
+    assert f"{url}: timed out after 0.3 s" in str(caught.value)
+    assert f"{REFUSED}: connection refused" in str(caught.value)
+
+
+async def test_contents_and_passwords_reach_no_log_and_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refusal = answering({"code": 3, "message": "etcdserver: request is too large"}, 400)
+    secret = EtcdSettings(servers=[REFUSED], username="root", password="hunter2")
+    assert "hunter2" not in repr(secret)
+    with caplog.at_level(logging.DEBUG):
+        async with gateways(refusal) as servers, connected(servers) as store:
+            with pytest.raises(InvalidRequest) as caught:
+                await store.commit([], [Put("/a", b"my secret contents")])
+        store = EtcdStore(secret)
+        with pytest.raises(Unavailable) as refused:
+            await store.read("/a")
+        await store.close()
+    for text in (caplog.text, str(caught.value), str(refused.value)):
+        assert "secret contents" not in text
+        assert "bXkgc2Vj" not in text
+        assert "hunter2" not in text
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        pytest.param({"servers": []}, "empty", id="no servers"),
+        pytest.param({"servers": ["10.0.0.1:2379"]}, "is not a URL like", id="no scheme"),
+        pytest.param({"servers": ["ftp://a"]}, "is not a URL like", id="another scheme"),
+        pytest.param({"servers": ["http://a/v3"]}, "is not a URL like", id="a path"),
+        pytest.param({"servers": ["http://a:b"]}, "is not a URL like", id="no port"),
+        pytest.param(
+            {"servers": ["http://u:hunter2@a"]}, "give the user in etcd_username", id="a password"
+        ),
+        pytest.param(
+            {"servers": ["https://a"], "certfile": "/x"}, "only of use together", id="no key"
+        ),
+        pytest.param(
+            {"servers": ["https://a"], "cafile": "/no/such"}, "no such file", id="no such file"
+        ),
+        pytest.param(
+            {"servers": ["https://a"], "cafile": "/etc/hostname"}, "no usable PEM", id="no PEM"
+        ),
+        pytest.param(
+            {"servers": ["https://a"], "certfile": "/no/such", "keyfile": "/no/such"},
+            "etcd_certfile /no/such with etcd_keyfile /no/such: no such file",
+            id="no such certificate",
+        ),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: Any, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words) as caught:
+        EtcdStore(EtcdSettings(**settings))
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_factory_takes_etcd_where_servers_are_named_and_a_file_else(tmp_path: Path) -> None:
+    async with gateways(answering(EMPTY)) as (server,):
+        factory = store_factory(EtcdSettings(servers=[server.url]), tmp_path / "a.db")
+        store = factory.connect()
+        assert (await store.read("/a")).revision == 50
+        await store.close()
+        factory.close()
+    assert not (tmp_path / "a.db").exists()
+    for none in (None, EtcdSettings(servers=[])):
+        factory = store_factory(none, tmp_path / "a.db")
+        one, other = factory.connect(), factory.connect()
+        await one.commit([], [Put("/a", b"x")])
+        assert list((await other.read("/")).entries) == ["/a"]
+        await one.close()
+        await other.close()
+        factory.close()
+    assert (tmp_path / "a.db").exists()
