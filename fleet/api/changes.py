@@ -28,14 +28,12 @@ def unit_change(asked: Unit) -> UnitChange:
     """
     name = parse_name(asked.name)
     file = asked.file
-    is_template = split_name(name).is_template
     if file is not None:
         if not file.options:
             raise InvalidUnit("the unit file has no options", path=name)
         check_unit(file)
-        if not is_template:
-            read_requirements(fleet_options(file), name)
-    if is_template and asked.desired not in (None, TargetState.INACTIVE):
+        read_requirements(fleet_options(file), name)
+    if split_name(name).is_template and asked.desired not in (None, TargetState.INACTIVE):
         raise InvalidRequest(
             f"template {name} cannot be {asked.desired}: submit it, and name an instance of it"
         )

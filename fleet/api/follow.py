@@ -56,7 +56,7 @@ class Stories:
     def take_in(self, entries: Mapping[str, Entry], revision: int) -> frozenset[UnitName]:
         """Look at a newer copy, and say whose story may have changed."""
         old = self._entries
-        changed = {key for key, entry in entries.items() if old.get(key) is not entry}
+        changed = {key for key, entry in entries.items() if _differs(old.get(key), entry)}
         gone = old.keys() - entries.keys()
         self._entries, self.revision = dict(entries), revision
         touched: set[UnitName] = set()
@@ -107,6 +107,11 @@ class Stories:
         prefix = self._keys.machines
         entries = [entry for key, entry in self._entries.items() if key.startswith(prefix)]
         return decode_cluster(self._keys, entries, self.revision).machines
+
+
+def _differs(old: Entry | None, new: Entry) -> bool:
+    # Mostly they are one and the same, which is seen at once.
+    return old is not new and old != new
 
 
 class Follower:

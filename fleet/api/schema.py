@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from fleet.cluster import Cluster
-from fleet.errors import InvalidRequest, InvalidUnit
+from fleet.errors import MALFORMED, InvalidRequest, InvalidUnit
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
 from fleet.states import TargetState, UnitState, decode_state, encode_state, parse_target
@@ -289,7 +289,7 @@ def _reported_state(name: UnitName, document: object) -> UnitState:
     found = _mapping(document, "a state")
     try:
         return decode_state(name, MachineId(_text(found, "machineID")), found)
-    except (KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise InvalidRequest(f"unable to decode a state of {name}: {error!r}") from error
 
 

@@ -129,7 +129,8 @@ class ApiServer:
                 answer = await self._answer(request, route, peer)
         except FleetError as error:
             answer = error_answer(error)
-            _log.debug("%s %s: %s", request.method, request.path, error)
+            # Not its sentence, which may quote a unit's contents.
+            _log.debug("%s %s: %s", request.method, request.path, type(error).__name__)
         except ConnectionError:
             raise
         except Exception:
@@ -161,7 +162,7 @@ class ApiServer:
     def _write_ended(self, task: asyncio.Task[Answer]) -> None:
         self._writes.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.debug("a write failed: %s", error)
+            _log.debug("a write failed: %s", type(error).__name__)
 
     async def _peer(self, request: web.Request) -> Peer:
         transport = request.transport

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import datetime
 import json
 import os
 import socket
+import ssl
 import struct
 import sys
 import tempfile
@@ -15,9 +17,14 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from fleet.api.access import READERS, WRITERS
 from fleet.api.client import FleetClient
+from fleet.api.endpoint import tls_context
 from fleet.api.schema import UnitReport
 from fleet.api.server import ApiServer
 from fleet.errors import Conflict, InvalidRequest, NotFound, Unavailable
@@ -439,3 +446,99 @@ async def test_refusals_come_through_as_fleets_errors(tmp_path: Path) -> None:
         template = UnitName("a@.service")
         with pytest.raises(InvalidRequest, match="template"):
             await client.apply(launch(template))
+
+
+# TLS
+
+
+class Authority:
+    """A certificate authority of one test, and what it signs."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.file = folder / f"{name}.pem"
+        constraints = x509.BasicConstraints(ca=True, path_length=None)
+        certificate = self._sign(self._name, self._key, constraints)
+        self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+    def issue(self, host: str) -> tuple[Path, Path]:
+        """The files of a certificate for the host, and of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+        alternative = x509.SubjectAlternativeName([x509.DNSName(host)])
+        certificate = self._sign(name, key, alternative)
+        files = self._folder / f"{host}.crt", self._folder / f"{host}.key"
+        files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        files[1].write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return files
+
+    def _sign(
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        extension: x509.ExtensionType,
+    ) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(hours=1))
+            .add_extension(extension, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+
+
+@contextlib.asynccontextmanager
+async def serving_tls(authority: Authority) -> AsyncIterator[int]:
+    """The port of a server that has no units and wants a certificate of its clients."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ssl.SSLError, ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+            await writer.drain()
+        writer.close()
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.file)
+    context.load_cert_chain(*authority.issue("localhost"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_https_server_is_verified_and_shown_a_certificate(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ours")
+    cert, key = map(str, authority.issue("client"))
+    tls = tls_context(ca_file=str(authority.file), cert_file=cert, key_file=key)
+    async with (
+        serving_tls(authority) as port,
+        FleetClient(f"https://localhost:{port}", tls=tls) as client,
+    ):
+        assert await client.units() == ()
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+async def test_https_server_that_cannot_prove_itself_is_refused(tmp_path: Path, host: str) -> None:
+    """By another authority, or under another name; even without a certificate of our own."""
+    authority = Authority(tmp_path, "ours")
+    trusted = authority if host == "127.0.0.1" else Authority(tmp_path, "theirs")
+    tls = tls_context(ca_file=str(trusted.file))
+    async with (
+        serving_tls(authority) as port,
+        FleetClient(f"https://{host}:{port}", tls=tls) as client,
+    ):
+        with pytest.raises(Unavailable, match="certificate verify failed"):
+            await client.units()
