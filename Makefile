@@ -16,9 +16,9 @@ packages:
 
 .venv/.ready: pyproject.toml
 	@echo "setting up .venv ..."
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip --quiet --disable-pip-version-check install --upgrade 'pip>=25.1'
-	@$(BIN)/pip --quiet install --editable . --group dev
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check install --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip --quiet install --editable . --group dev
 	@touch $@
 
 demo: setup
