@@ -1,6 +1,7 @@
 """Opens the connection to the cluster that the global flags describe."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
@@ -24,6 +25,10 @@ class NoClient(FleetError):
 
 def run_connected(settings: Settings, work: "Callable[[FleetClient], Awaitable[int]]") -> int:
     """Do the work with a client of the cluster, and give its exit status. Raises FleetError."""
+
+    if not settings.debug:
+        # What asyncio notes about its own subprocesses and slow steps means nothing to a user.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
     async def session() -> int:
         async with connect(settings) as client:

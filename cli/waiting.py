@@ -243,7 +243,7 @@ def _failure(report: UnitReport, state: UnitState, where: str) -> tuple[str, ...
 
 def _what_happened(state: UnitState, where: str) -> str:
     if _is_unloadable(state):
-        return f"cannot be loaded on {where}: to systemd it is {state.load}"
+        return f"cannot be loaded on {where}: {state.load}"
     cause = state.result if state.result != "success" else ""
     if not cause and state.job not in ("", "done"):
         cause = f"its start ended with {state.job}"

@@ -275,7 +275,7 @@ def test_report_is_judged(report: UnitReport, goal: Goal, verdict: Verdict) -> N
                 "result": "",
             },
             (
-                f"Unit web.service cannot be loaded on {LEGEND}: to systemd it is not-found",
+                f"Unit web.service cannot be loaded on {LEGEND}: not-found",
                 "It stays launched in the cluster; correct the file, then: "
                 "fleetctl start --replace web.service",
             ),
@@ -292,7 +292,7 @@ def test_report_is_judged(report: UnitReport, goal: Goal, verdict: Verdict) -> N
                 "journal": ("Invalid argument",),
             },
             (
-                f"Unit web.service cannot be loaded on {LEGEND}: to systemd it is error",
+                f"Unit web.service cannot be loaded on {LEGEND}: error",
                 "    Invalid argument",
                 "It stays launched in the cluster; correct the file, then: "
                 "fleetctl start --replace web.service",

@@ -1,9 +1,11 @@
 """list-units, list-unit-files, list-machines and cat."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from fleet.api.client import FleetClient
 from tests.unit.cli.fleetctl.cluster import HERE, LEGEND, Cluster, Fleetctl
 
 WEB = "[Unit]\nDescription=web\n[Service]\nExecStart=/bin/sleep 100\n"
@@ -79,3 +81,12 @@ def test_cat_of_nothing(fleetctl: Fleetctl, filled: Cluster) -> None:
     for arguments in ((), ("a", "b")):
         outcome = fleetctl("cat", *arguments)
         assert (outcome.status, outcome.err) == (1, "One unit file must be provided\n")
+
+
+def test_client_may_go_by_the_end_of_a_tunnel(cluster: Cluster) -> None:
+    async def machines() -> list[str]:
+        far = "unix:///run/on-the-far-side.sock"
+        async with FleetClient(far, socket=str(cluster.socket)) as client:
+            return [machine.id for machine in await client.machines()]
+
+    assert asyncio.run(machines()) == [HERE]
