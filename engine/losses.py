@@ -57,6 +57,10 @@ class EngineMemory:
             amnesty_until_s=amnesty_until_s,
         )
 
+    def with_hold(self, hold: Hold) -> "EngineMemory":
+        """The memory of a new leader that finds a hold in the store."""
+        return replace(self, hold=hold)
+
     def released(self, now_s: float) -> "EngineMemory":
         """The memory after an operator ended the hold."""
         return replace(self, hold=self.hold and replace(self.hold, until_s=now_s))

@@ -132,7 +132,7 @@ def _hold_tasks(losses: Losses, now_s: float) -> Iterator[Task]:
         yield Task(kind=TaskKind.RELEASE, reason=losses.ended)
     if losses.begun:
         until_s = losses.wake_at_s or now_s
-        yield Task(kind=TaskKind.HOLD, reason=losses.begun, until_s=until_s)
+        yield Task(kind=TaskKind.HOLD, reason=losses.begun, machines=losses.held, until_s=until_s)
 
 
 def _row_tasks(

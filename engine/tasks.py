@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fleet.cluster import Assignment, Refusal
+from fleet.machine import MachineId
 
 
 class TaskKind(StrEnum):
@@ -32,7 +33,8 @@ class Task:
     """One thing to do, and the sentence that says why.
 
     `row` is the row as it will be, or as it was for one removed; its `revision` is that of the row
-    the decision was made on, 0 if there was none. `unit_revision` is that of the unit's record.
+    the decision was made on, 0 if there was none. `unit_revision` is that of the unit's record, or
+    of the file to drop. `machines` and `until_s` (monotonic) tell of a hold.
     """
 
     kind: TaskKind
@@ -43,6 +45,7 @@ class Task:
     refusal: Refusal | None = None
     digest: str = ""
     unit_revision: int = 0
+    machines: frozenset[MachineId] = frozenset()
     until_s: float = 0.0
 
     @property

@@ -1,0 +1,62 @@
+"""Tasks as writes: for each the guards under which it still makes sense, and its operations."""
+
+from collections.abc import Sequence
+
+from engine.tasks import Task, TaskKind
+from engine.view import encode_hold, hold_key
+from fleet.cluster import Leader
+from fleet.machine import MachineId
+from fleet.names import UnitName
+from fleet.registry import Operation, Registry
+from fleet.store.port import MAX_TXN_OPS, Delete, Guard
+
+Decision = tuple[Sequence[Guard], Sequence[Operation]]
+
+# A task has at most two guards and two operations, and the fence is one guard more.
+TASKS_PER_COMMIT = (MAX_TXN_OPS - 1) // 2
+
+# What happens to a unit on a machine; the rest follows from it or is for the engine alone.
+_EVENTFUL = frozenset(
+    {TaskKind.HOLD, TaskKind.RELEASE, TaskKind.REMOVE, TaskKind.LEAVE, TaskKind.PLACE}
+)
+
+
+def decide(task: Task, registry: Registry, leader: Leader, *, until_at_s: float = 0.0) -> Decision:
+    """The task's guards and operations; `until_at_s` is the end of a hold by the wall clock.
+
+    The guards compare the unit's record and its row with what the plan saw, so that a decision
+    about something that has changed meanwhile is not written.
+    """
+    guards, operations = _writes(task, registry, until_at_s)
+    if task.kind in _EVENTFUL:
+        where = f" on {task.machine}" if task.machine else ""
+        what = f"{task.kind}{where}: {task.reason}"
+        event = registry.decision_event(machine=leader.machine, unit=task.unit, what=what)
+        operations = [*operations, event]
+    return guards, operations
+
+
+def _writes(
+    task: Task, registry: Registry, until_at_s: float
+) -> tuple[Sequence[Guard], Sequence[Operation]]:
+    keys = registry.keys
+    unit = UnitName(task.unit)
+    if task.kind is TaskKind.HOLD:
+        return [], [encode_hold(keys, task.reason, task.machines, until_at_s)]
+    if task.kind is TaskKind.RELEASE:
+        return [], [Delete(hold_key(keys))]
+    if task.kind is TaskKind.CLEAR:
+        return [], [Delete(keys.refusal(unit))]
+    if task.kind is TaskKind.DROP_FILE:
+        file = keys.file(task.digest)
+        return [Guard(file, modified=task.unit_revision)], [Delete(file)]
+    record = Guard(keys.unit(unit), modified=task.unit_revision)
+    if task.refusal is not None:
+        return [record], [registry.refusal_put(task.refusal)]
+    if task.row is None:
+        raise ValueError(f"a task that is about no row: {task}")
+    key = keys.assignment(MachineId(task.machine), unit)
+    row = Guard(key, modified=task.row.revision)
+    if task.kind is TaskKind.REMOVE:
+        return [record, row], [Delete(key)]
+    return [record, row], [registry.assignment_put(task.row)]

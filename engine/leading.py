@@ -1,0 +1,225 @@
+"""One term of leading: copy the store, plan, write, and again at the next change.
+
+Nothing is decided here; `plan` decides on what `observe` sees. A copy of the store that is not
+current is not acted upon. What another changes between a look and a write makes the write void,
+and the leader looks again.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+
+from engine.apply import TASKS_PER_COMMIT, decide
+from engine.election import ElectionSettings, Term
+from engine.losses import EngineMemory, Hold
+from engine.plan import Plan, PlanSettings, plan
+from engine.tasks import Task
+from engine.view import LeaderStore, StoredHold, View, observe, prefixes_of
+from fleet.errors import Conflict, Unavailable
+from fleet.registry import Registry
+from fleet.store.mirror import Mirror
+
+_log = logging.getLogger(__name__)
+
+# How soon to look again after what was planned on has changed before it was written.
+_AGAIN_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """The engine's settings; durations in seconds.
+
+    `gap_s` is the least time between two plans; a plan that takes long makes it longer, so that
+    planning never takes more than a third of a processor.
+    """
+
+    plan: PlanSettings = field(default_factory=PlanSettings)
+    election: ElectionSettings = field(default_factory=ElectionSettings)
+    reconcile_interval_s: float = 60.0
+    gap_s: float = 0.02
+    events_kept: int = 1000
+
+
+class Leading:
+    """What a leader does and remembers during one term."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        term: Term,
+        settings: EngineSettings,
+        *,
+        unavailable_at_s: float | None,
+    ) -> None:
+        """`unavailable_at_s` is when the store was last found unavailable, by the loop's clock."""
+        self._registry = registry
+        self._term = term
+        self._settings = settings
+        self._store = LeaderStore(registry.store, registry.keys)
+        self._mirror = Mirror(
+            self._store,
+            *prefixes_of(registry.keys),
+            watch=registry.keys.root,
+            resync_s=settings.reconcile_interval_s,
+        )
+        self._memory = EngineMemory()
+        self._unavailable_at_s = unavailable_at_s
+        self._outages = 0
+        self._is_out = False
+        self._seen = -1
+        self._is_moving = False
+        self._hold_told = False
+        self._look_at_s: float | None = None
+        self._full_at_s = 0.0
+        self._trim_at_s = 0.0
+        self._problems: frozenset[str] = frozenset()
+        self._grant_amnesty()
+
+    async def run(self) -> None:
+        """Lead until the term is over."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                work = [tasks.create_task(self._mirror.run()), tasks.create_task(self._passes())]
+                await self._term.ended.wait()
+                for task in work:
+                    task.cancel()
+        finally:
+            self._term.end("it stopped leading")
+
+    async def _passes(self) -> None:
+        while True:
+            await self._mirror.wait(self._patience_s())
+            if not self._is_current() or not self._is_due():
+                continue
+            busy_s = await self._look()
+            await asyncio.sleep(max(self._settings.gap_s, 2 * busy_s))
+
+    # When
+
+    def _patience_s(self) -> float:
+        times = [self._full_at_s]
+        if self._look_at_s is not None:
+            times.append(self._look_at_s)
+        return max(0.0, min(times) - _now_s()) if self._mirror.is_current else 1.0
+
+    def _is_current(self) -> bool:
+        """Whether the copy is the truth; notes when it was not."""
+        current = self._mirror.is_current
+        outages = self._mirror.outages
+        if outages != self._outages or self._is_out:
+            self._note_outage()
+        self._outages = outages
+        self._is_out = outages > 0 and not current
+        return current and self._mirror.revision >= self._term.leader.created
+
+    def _note_outage(self) -> None:
+        self._unavailable_at_s = _now_s()
+        self._grant_amnesty()
+
+    def _grant_amnesty(self) -> None:
+        if self._unavailable_at_s is None:
+            return
+        until_s = self._unavailable_at_s + self._settings.plan.machine_ttl_s
+        if until_s > _now_s():
+            self._memory = self._memory.after_outage(until_s)
+
+    def _is_due(self) -> bool:
+        """Whether anything has happened that a plan could be about."""
+        now_s = _now_s()
+        is_time = self._look_at_s is not None and now_s >= self._look_at_s
+        is_news = self._store.decisive != self._seen
+        return is_news or self._is_moving or is_time or now_s >= self._full_at_s
+
+    # What
+
+    async def _look(self) -> float:
+        """Plan once and carry it out; the seconds of computing that the plan took."""
+        self._seen = self._store.decisive
+        began_s = time.monotonic()
+        now_s = _now_s()
+        view = observe(self._registry.keys, self._mirror.entries, self._mirror.revision)
+        leader = view.cluster.leader
+        if leader is None or leader.created != self._term.leader.created:
+            self._term.end("the leader key is not its own any more")
+            return 0.0
+        self._tell_problems(view)
+        made = plan(
+            view.cluster,
+            self._recall(view.hold, now_s),
+            now_s,
+            self._settings.plan,
+            unreadable_machines=view.unreadable_machines,
+        )
+        busy_s = time.monotonic() - began_s
+        if not await self._carry_out(made):
+            self._look_at_s = _now_s() + _AGAIN_S
+            return busy_s
+        self._memory = made.memory
+        self._look_at_s = made.wake_at_s
+        self._is_moving = any(row.leaving for row in view.cluster.schedule)
+        await self._sweep()
+        return busy_s
+
+    def _recall(self, stored: StoredHold | None, now_s: float) -> EngineMemory:
+        """The memory, with the hold as the store tells of it: an earlier leader's, or ended."""
+        memory = self._memory
+        if stored is not None and memory.is_new:
+            left_s = stored.until_at_s - time.time()
+            until_s = now_s + min(max(0.0, left_s), self._settings.plan.mass_loss_hold_s)
+            memory = memory.with_hold(Hold(machines=stored.machines, until_s=until_s))
+        elif stored is None and self._hold_told and memory.hold is not None:
+            _log.info("the hold was ended by an operator")
+            memory = memory.released(now_s)
+        self._hold_told = stored is not None
+        return memory
+
+    async def _carry_out(self, made: Plan) -> bool:
+        """Write the tasks; False if they have to be thought over."""
+        try:
+            for start in range(0, len(made.tasks), TASKS_PER_COMMIT):
+                if not self._term.is_valid:
+                    self._term.end("its lease could not be renewed in time")
+                    return False
+                await self._write(made.tasks[start : start + TASKS_PER_COMMIT])
+        except Conflict:
+            _log.debug("the cluster changed while the engine planned; it looks again")
+            return False
+        except Unavailable as error:
+            _log.warning("the engine cannot write, nothing is changed: %s", error)
+            self._note_outage()
+            return False
+        return True
+
+    async def _write(self, tasks: tuple[Task, ...]) -> None:
+        leader = self._term.leader
+        ahead_s = time.time() - _now_s()
+        decisions = [
+            decide(task, self._registry, leader, until_at_s=task.until_s + ahead_s)
+            for task in tasks
+        ]
+        await self._registry.commit_as(leader, decisions)
+        for task in tasks:
+            _log.info("%s", task)
+
+    async def _sweep(self) -> None:
+        """Once in a while, forget old events."""
+        now_s = _now_s()
+        self._full_at_s = now_s + self._settings.reconcile_interval_s
+        if now_s < self._trim_at_s:
+            return
+        self._trim_at_s = now_s + self._settings.reconcile_interval_s
+        try:
+            await self._registry.trim_events(self._settings.events_kept)
+        except (Conflict, Unavailable) as error:
+            _log.info("old events could not be removed: %s", error)
+
+    def _tell_problems(self, view: View) -> None:
+        problems = frozenset(view.cluster.problems)
+        for problem in sorted(problems - self._problems):
+            _log.warning("%s; it is passed over", problem)
+        self._problems = problems
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,98 @@
+"""The engine of one machine: it stands for election, leads when it wins, and hands over.
+
+`run()` goes on for ever; whoever is not the leader costs a watch on one key. When it is cancelled
+or stopped, the leader resigns, so that another takes over at once.
+"""
+
+import asyncio
+import logging
+from types import TracebackType
+from typing import Self
+
+from engine.election import Election, Term
+from engine.leading import EngineSettings, Leading
+from fleet.machine import MachineId
+from fleet.registry import Registry
+
+__all__ = ["Engine", "EngineSettings"]
+
+_log = logging.getLogger(__name__)
+
+# How long to wait after an error that nobody foresaw.
+_STUMBLE_S = 1.0
+
+
+class Engine:
+    """The engine; a context that stops it when it is left."""
+
+    def __init__(
+        self, registry: Registry, *, machine: MachineId, settings: EngineSettings | None = None
+    ) -> None:
+        self._registry = registry
+        self._machine = machine
+        self._settings = settings or EngineSettings()
+        self._election = Election(registry, machine=machine, settings=self._settings.election)
+        self._term: Term | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether this engine decides for the cluster now."""
+        return self._term is not None and self._term.is_valid
+
+    async def run(self) -> None:
+        """Stand for election and lead, for ever; ends quietly after stop()."""
+        if self._running is not None:
+            raise RuntimeError("the engine runs already")
+        self._running = asyncio.create_task(self._terms())
+        try:
+            await asyncio.wait([self._running])
+        finally:
+            await self._end(self._running)
+            self._running = None
+
+    async def stop(self) -> None:
+        """Stop leading, give the leader key back, and let run() return."""
+        if self._running is not None:
+            await self._end(self._running)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def _end(self, running: asyncio.Task[None]) -> None:
+        running.cancel()
+        await asyncio.wait([running])
+
+    async def _terms(self) -> None:
+        while True:
+            try:
+                await self._one_term()
+            except Exception:
+                # The last guard: an engine that stumbles stands up again.
+                _log.exception("the engine stumbled, and goes on in %g s", _STUMBLE_S)
+                await asyncio.sleep(_STUMBLE_S)
+
+    async def _one_term(self) -> None:
+        term = self._term = await self._election.win()
+        _log.info("the engine on machine %s leads the cluster", self._machine)
+        leading = Leading(
+            self._registry,
+            term,
+            self._settings,
+            unavailable_at_s=self._election.unavailable_at_s,
+        )
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._election.keep(term))
+                await leading.run()
+        finally:
+            _log.info("the engine on machine %s leads no more: %s", self._machine, term.over)
+            await self._election.resign(term)

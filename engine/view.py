@@ -1,0 +1,195 @@
+"""What the leader sees of the store: the cluster, and what of it cannot be read.
+
+A malformed value is worth less than what runs: a unit whose record cannot be read keeps its rows,
+a machine whose registration cannot be read keeps its units, and a row that cannot be read is
+written anew. The contents of files are not kept, only which there are.
+"""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import cast
+
+from fleet.cluster import Assignment, Cluster, UnitRecord, decode_cluster
+from fleet.keys import Keys
+from fleet.machine import MachineId
+from fleet.names import UnitName
+from fleet.states import TargetState
+from fleet.store.port import Changes, Commit, Delete, Entry, Guard, LeaseId, Put, Snapshot, Store
+
+UNREADABLE = "its record in the store is malformed: destroy it and submit it again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredHold:
+    """The brake as it lies in the store; `until_at_s` is in seconds since the epoch."""
+
+    machines: frozenset[MachineId]
+    until_at_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One revision of the cluster as the leader plans on it."""
+
+    cluster: Cluster
+    hold: StoredHold | None
+    unreadable_machines: frozenset[MachineId]
+
+
+def prefixes_of(keys: Keys) -> tuple[str, ...]:
+    """Everything that the leader plans on."""
+    return (
+        keys.units,
+        keys.machines,
+        keys.metadata,
+        keys.schedule,
+        keys.states,
+        keys.refusals,
+        keys.files,
+        keys.engine,
+    )
+
+
+def observe(keys: Keys, entries: Mapping[str, Entry], revision: int) -> View:
+    """The view of these entries, all of that revision."""
+    cluster = decode_cluster(keys, entries.values(), revision)
+    unreadable: frozenset[MachineId] = frozenset()
+    if cluster.problems:
+        unreadable = _unreadable_machines(keys, entries, cluster)
+        cluster = replace(
+            cluster,
+            units={**cluster.units, **_unreadable_units(keys, entries, cluster)},
+            schedule=(*cluster.schedule, *_unreadable_rows(keys, entries, cluster)),
+        )
+    hold = _decode_hold(entries.get(hold_key(keys)))
+    return View(cluster=cluster, hold=hold, unreadable_machines=unreadable)
+
+
+def hold_key(keys: Keys) -> str:
+    """Where the brake is told of while it is on; an operator who deletes it ends the hold."""
+    return f"{keys.engine}/hold"
+
+
+def encode_hold(keys: Keys, reason: str, machines: Collection[MachineId], until_at_s: float) -> Put:
+    """The write that tells of a hold."""
+    document = {"machines": sorted(machines), "until": until_at_s, "reason": reason}
+    return Put(hold_key(keys), json.dumps(document).encode())
+
+
+def _decode_hold(entry: Entry | None) -> StoredHold | None:
+    """The hold told of; one that is malformed counts as long over."""
+    if entry is None:
+        return None
+    try:
+        document = json.loads(entry.value)
+        return StoredHold(
+            machines=frozenset(MachineId(str(machine)) for machine in document["machines"]),
+            until_at_s=float(document["until"]),
+            reason=str(document["reason"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        return StoredHold(machines=frozenset(), until_at_s=0.0, reason="")
+
+
+def _below(prefix: str, entries: Mapping[str, Entry]) -> list[tuple[str, Entry]]:
+    return [
+        (key.removeprefix(prefix), entry)
+        for key, entry in sorted(entries.items())
+        if key.startswith(prefix)
+    ]
+
+
+def _unreadable_units(
+    keys: Keys, entries: Mapping[str, Entry], cluster: Cluster
+) -> dict[UnitName, UnitRecord]:
+    return {
+        UnitName(name): UnitRecord(
+            name=UnitName(name),
+            hash="",
+            file="",
+            target=TargetState.LAUNCHED,
+            revision=entry.modified,
+            created=entry.created,
+            problem=UNREADABLE,
+        )
+        for name, entry in _below(keys.units, entries)
+        if name not in cluster.units
+    }
+
+
+def _unreadable_machines(
+    keys: Keys, entries: Mapping[str, Entry], cluster: Cluster
+) -> frozenset[MachineId]:
+    registered = {MachineId(name) for name, _ in _below(keys.machines, entries)}
+    return frozenset(registered - cluster.machines.keys())
+
+
+def _unreadable_rows(
+    keys: Keys, entries: Mapping[str, Entry], cluster: Cluster
+) -> list[Assignment]:
+    read = {(row.machine, row.unit) for row in cluster.schedule}
+    rows: list[Assignment] = []
+    for rest, entry in _below(keys.schedule, entries):
+        machine, _, unit = rest.partition("/")
+        place = MachineId(machine), UnitName(unit)
+        if unit and place not in read:
+            rows.append(
+                Assignment(
+                    machine=place[0],
+                    unit=place[1],
+                    hash="",
+                    file="",
+                    target=TargetState.INACTIVE,
+                    revision=entry.modified,
+                )
+            )
+    return rows
+
+
+class LeaderStore:
+    """The store as the leader copies it: files without their contents, and no events.
+
+    `decisive` counts the changes that can change a plan by themselves, which those of units'
+    states do only while a unit moves.
+    """
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self._store = store
+        self._keys = keys
+        self.decisive = 0
+
+    async def read(self, *prefixes: str) -> Snapshot:
+        snapshot = await self._store.read(*prefixes)
+        self.decisive += 1
+        light = {key: self._light(entry) for key, entry in snapshot.entries.items()}
+        return Snapshot(snapshot.revision, light)
+
+    async def watch(self, prefix: str, after: int) -> AsyncIterator[Changes]:
+        watch = cast("AsyncGenerator[Changes]", self._store.watch(prefix, after))
+        async with aclosing(watch):
+            async for changes in watch:
+                kept = [e for e in changes.events if not e.key.startswith(self._keys.events)]
+                self.decisive += any(not e.key.startswith(self._keys.states) for e in kept)
+                light = (replace(e, entry=e.entry and self._light(e.entry)) for e in kept)
+                yield Changes(changes.revision, tuple(light))
+
+    def _light(self, entry: Entry) -> Entry:
+        return replace(entry, value=b"") if entry.key.startswith(self._keys.files) else entry
+
+    async def commit(self, guards: Sequence[Guard], operations: Sequence[Put | Delete]) -> Commit:
+        return await self._store.commit(guards, operations)
+
+    async def grant(self, ttl_s: float) -> LeaseId:
+        return await self._store.grant(ttl_s)
+
+    async def renew(self, lease: LeaseId) -> None:
+        await self._store.renew(lease)
+
+    async def revoke(self, lease: LeaseId) -> None:
+        await self._store.revoke(lease)
+
+    async def close(self) -> None:
+        await self._store.close()
