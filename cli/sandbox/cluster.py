@@ -283,13 +283,20 @@ class Sandbox:
                 (directory / f"{node.name}.journal").write_text(self.journal(node.name))
 
     def wait_until_one_cluster(self, *, deadline_s: float = CLUSTER_DEADLINE_S) -> float:
-        """Return the seconds until fleetd on every machine lists all machines."""
+        """Return the seconds until fleetd on every machine lists all machines.
+
+        Raises Unavailable, with what each fleetd said last, if they do not in time.
+        """
         names = [node.name for node in self.spec.of_kind(Kind.MACHINE)]
-        return wait_until_one_cluster(
-            {name: self.socket(name) for name in names},
-            machine_ids=self._state.machine_ids.values(),
-            deadline_s=deadline_s,
-        )
+        try:
+            return wait_until_one_cluster(
+                {name: self.socket(name) for name in names},
+                machine_ids=self._state.machine_ids.values(),
+                deadline_s=deadline_s,
+            )
+        except Unavailable as error:
+            words = "".join(self._last_words(name) for name in names)
+            raise Unavailable(f"{error}{words}") from error
 
     def down(self) -> Removed:
         """Remove the sandbox with everything that runs in it."""
@@ -324,6 +331,12 @@ class Sandbox:
             names = ", ".join(node.name for node in spec.of_kind(Kind.MACHINE))
             report(f"fleetd on {names}: one cluster after {took_s:.1f} s more")
         save(self._place.state, replace(self._state, ready=True))
+
+    def _last_words(self, machine: str) -> str:
+        """What fleetd on the machine said last, a line each."""
+        argv = ["journalctl", "--unit=fleet.service", "--output=cat", "--no-pager", "--lines=4"]
+        lines = self.run(machine, argv).stdout.splitlines() if self.is_on(machine) else ["no power"]
+        return "".join(f"\n  {machine}: {line}" for line in lines)
 
     def _set_cables(self, names: Sequence[str], *, cut: bool) -> None:
         nodes = [self.spec.node(name) for name in names]
