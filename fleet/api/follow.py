@@ -162,6 +162,7 @@ class Following:
         self._registry = registry
         self._followers: set[Follower] = set()
         self._copy: _Copy | None = None
+        self._closed: Unavailable | None = None
 
     def __len__(self) -> int:
         return len(self._followers)
@@ -174,6 +175,8 @@ class Following:
     @contextlib.asynccontextmanager
     async def join(self, units: frozenset[UnitName] | None) -> AsyncIterator[Follower]:
         """Follow these units, or all of them; raises Unavailable if the store cannot be read."""
+        if self._closed is not None:
+            raise self._closed
         if self._copy is None:
             self._copy = _Copy(self._registry, self._followers)
         copy = self._copy
@@ -189,7 +192,8 @@ class Following:
                 await self._drop_copy()
 
     async def close(self, failure: Unavailable) -> None:
-        """Send everybody away with this reason."""
+        """Send everybody away with this reason, and whoever comes later too."""
+        self._closed = failure
         for follower in self._followers:
             follower.fail(failure)
         await self._drop_copy()

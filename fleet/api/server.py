@@ -5,6 +5,7 @@ if its sender goes away; anything else is let go then.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -37,6 +38,8 @@ SIGN_OF_LIFE_S = 5.0
 NDJSON = "application/x-ndjson"
 # How long stop() waits for requests under way.
 _STOP_S = 5.0
+# How long a client may take to send a body.
+_BODY_S = 60.0
 # How long the machine's user and group database may take.
 _WHO_S = 5.0
 
@@ -130,11 +133,9 @@ class ApiServer:
         except FleetError as error:
             answer = error_answer(error)
             # Not its sentence, which may quote a unit's contents.
-            _log.debug("%s %s: %s", request.method, request.path, type(error).__name__)
-        except ConnectionError:
-            raise
+            _log.debug("%s %r: %s", request.method, request.path, type(error).__name__)
         except Exception:
-            _log.exception("%s %s failed", request.method, request.path)
+            _log.exception("%s %r failed", request.method, request.path)
             answer = json_answer(error_document(500, ""), 500)
         self._service.count(endpoint, answer.status)
         return _response(answer)
@@ -168,7 +169,7 @@ class ApiServer:
         transport = request.transport
         connection = transport.get_extra_info("socket") if transport else None
         if transport is None or connection is None:
-            raise ConnectionResetError("the client is gone")
+            raise Refused(400, "the client is gone")
         if connection.family != socket.AF_UNIX:
             return access.remote_peer(transport.get_extra_info("peername"))
         try:
@@ -186,14 +187,15 @@ class ApiServer:
         units = watched_units(request.query.getall("unit", ()))
         async with self._following.join(units) as follower:
             response = web.StreamResponse(headers={"Content-Type": NDJSON})
-            await response.prepare(request)
-            self._service.count(Endpoint.WATCH.value, response.status)
-            try:
-                await self._tell(follower, response)
-            except Unavailable as error:
-                document = error_document(503, f"{UNABLE}: {error}")
-                await response.write(render(document) + b"\n")
-            await response.write_eof()
+            with contextlib.suppress(ConnectionError):  # the client is gone, as clients go
+                await response.prepare(request)
+                self._service.count(Endpoint.WATCH.value, response.status)
+                try:
+                    await self._tell(follower, response)
+                except Unavailable as error:
+                    document = error_document(503, f"{UNABLE}: {error}")
+                    await response.write(render(document) + b"\n")
+                await response.write_eof()
         return response
 
     async def _tell(self, follower: Follower, response: web.StreamResponse) -> None:
@@ -235,10 +237,16 @@ def watched_units(names: Sequence[str]) -> frozenset[UnitName] | None:
 
 
 async def _body(request: web.Request) -> bytes:
+    """The body of a request; raises Refused if it is too large, too slow or broken."""
     try:
-        return await request.read()
+        async with asyncio.timeout(_BODY_S):
+            return await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise Refused(413, f"the body of a request has at most {MAX_BODY_BYTES} bytes") from error
+    except TimeoutError as error:
+        raise Refused(408, f"the body of the request did not come within {_BODY_S:g} s") from error
+    except web.RequestPayloadError as error:
+        raise Refused(400, "the body of the request cannot be read") from error
 
 
 def _response(answer: Answer) -> web.Response:

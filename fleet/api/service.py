@@ -85,7 +85,7 @@ class ApiService:
         reason = self._may_serve()
         if reason is None:
             return None
-        _log.warning("a request was turned away: %s", reason)
+        _log.debug("a request was turned away: %s", reason)
         return json_answer(error_document(503, UNABLE, reason=reason), 503)
 
     def admit(self, method: str, path: str, peer: Peer) -> Route:

@@ -150,6 +150,16 @@ async def test_body_beyond_the_limit_is_refused(tmp_path: Path) -> None:
         assert "16777216 bytes" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("headers", [{"Content-Encoding": "gzip"}, {"Content-Encoding": "deflate"}])
+async def test_body_that_is_not_what_it_says_is_refused(
+    tmp_path: Path, headers: dict[str, str]
+) -> None:
+    async with serving(tmp_path) as served, served.http() as http:
+        kind = {"Content-Type": "application/json"}
+        answer = await http.patch("/fleet/v1/units", content=b"rubbish", headers=headers | kind)
+        assert answer.status_code == 400
+
+
 async def test_bulk_of_many_megabytes_is_taken(tmp_path: Path) -> None:
     text = FILE.text + "".join(f"Environment=K{number}={'x' * 80}\n" for number in range(100))
     names = [UnitName(f"u{number:04}.service") for number in range(1000)]

@@ -196,6 +196,9 @@ async def test_closing_sends_everybody_away() -> None:
         await following.close(Unavailable("fleetd is stopping"))
         with pytest.raises(Unavailable, match="stopping"):
             await follower.changes(AGES_S)
+    with pytest.raises(Unavailable, match="stopping"):
+        async with following.join(frozenset({A})):
+            pass
 
 
 async def test_copy_that_never_arrives_is_given_up() -> None:
