@@ -14,6 +14,7 @@ from cli.sandbox import host
 from cli.sandbox.build import find_programs
 from cli.sandbox.cluster import Sandbox, names, remove
 from cli.sandbox.layout import DEFAULT_NAME, ETCD_SIZES, MAX_MACHINES, Kind, Spec
+from cli.tables import render_plain
 from fleet.errors import InvalidRequest, Unavailable
 
 _EXAMPLES = """\b
@@ -223,7 +224,7 @@ def list_(name: str) -> None:
     """List the machines and members of etcd of a sandbox."""
     sandbox = _open(name)
     machines = {view.name: view for view in sandbox.machines}
-    rows = [_LIST_COLUMNS]
+    rows = []
     for node in sandbox.spec.nodes:
         on = sandbox.is_on(node.name)
         is_machine = node.kind is Kind.MACHINE
@@ -237,7 +238,7 @@ def list_(name: str) -> None:
                 _fleetd(sandbox, node.name) if on and is_machine else _NOTHING,
             )
         )
-    click.echo(render_table(rows))
+    click.echo(render_plain(rows, _LIST_COLUMNS))
 
 
 def _open(name: str) -> Sandbox:
@@ -249,16 +250,6 @@ def _open(name: str) -> Sandbox:
 
 def _fleetd(sandbox: Sandbox, machine: str) -> str:
     return sandbox.run(machine, ["systemctl", "is-active", "fleet.service"]).stdout.strip()
-
-
-def render_table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell, two blanks between them."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
 
 
 @command.command(

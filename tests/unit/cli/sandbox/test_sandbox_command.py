@@ -3,7 +3,7 @@ import os
 import pytest
 from click.testing import CliRunner
 
-from cli.fleetctl.sandbox import command, parse_metadata, render_table
+from cli.fleetctl.sandbox import command, parse_metadata
 from fleet.errors import InvalidRequest
 
 
@@ -26,12 +26,6 @@ def test_metadata_is_gathered_by_machine() -> None:
 def test_metadata_that_means_nothing_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="is not --metadata MACHINE:KEY=VALUE"):
         parse_metadata([text])
-
-
-def test_table_is_as_wide_as_its_cells() -> None:
-    assert render_table([("MACHINE", "ID"), ("fleet1", "-"), ("a", "long id")]) == (
-        "MACHINE  ID\nfleet1   -\na        long id"
-    )
 
 
 def test_every_verb_has_a_summary_that_fits_a_line() -> None:
