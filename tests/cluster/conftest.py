@@ -16,6 +16,7 @@ import pytest
 from cli.sandbox.cluster import Sandbox
 from fleet.errors import FleetError
 from tests.cluster.machines import fresh_name
+from tests.cluster.steps import Operator
 
 _OPEN = pytest.StashKey[list[Sandbox]]()
 JOURNALS = Path(os.environ.get("FLEET_TEST_JOURNALS", "build/journals"))
@@ -61,6 +62,14 @@ def cluster(module_cluster: Sandbox) -> Sandbox:
     module_cluster.boot(*names)
     module_cluster.wait_until_one_cluster()
     return module_cluster
+
+
+@pytest.fixture
+def operator(cluster: Sandbox, tmp_path: Path) -> Operator:
+    """Somebody with an empty folder and the module's cluster, whole and without any unit."""
+    operator = Operator(sandbox=cluster, folder=tmp_path)
+    operator.clear()
+    return operator
 
 
 @pytest.hookimpl(wrapper=True)
