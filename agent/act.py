@@ -40,7 +40,11 @@ def rest_after(previous: Rest | None, now_s: float) -> Rest:
 
 
 class Actor:
-    """Does what plans say. `changed` is told of units there is news of, `ended` of stops' ends."""
+    """Does what plans say.
+
+    `changed` is told of units there is news of to report, `wake` is called when there may be more
+    to plan.
+    """
 
     def __init__(
         self,
@@ -48,15 +52,16 @@ class Actor:
         local: LocalUnits,
         *,
         changed: Callable[[Iterable[UnitName]], None],
-        ended: Callable[[], None],
+        wake: Callable[[], None],
     ) -> None:
         self._systemd = systemd
         self._local = local
         self._changed = changed
-        self._ended = ended
+        self._wake = wake
         self._starting: dict[UnitName, asyncio.Task[None]] = {}
         self._stopping: dict[UnitName, asyncio.Task[None]] = {}
         self._rests: dict[UnitName, Rest] = {}
+        self._stop_ended = False
         self.troubles: dict[UnitName, Trouble] = {}
 
     @property
@@ -81,8 +86,9 @@ class Actor:
         self.troubles.pop(unit, None)
 
     async def gather_stops(self, timeout_s: float) -> None:
-        """Give stops that are under way a moment to end together."""
-        if self._stopping:
+        """If a stop has ended, give the others that are under way a moment to end with it."""
+        ended, self._stop_ended = self._stop_ended, False
+        if ended and self._stopping:
             await asyncio.wait(self._stopping.values(), timeout=timeout_s)
 
     async def close(self) -> None:
@@ -204,7 +210,8 @@ class Actor:
                 running.pop(unit, None)
                 self._changed([unit])
                 if running is self._stopping:
-                    self._ended()
+                    self._stop_ended = True
+                    self._wake()
 
         running[unit] = asyncio.create_task(run(), name=f"{task.kind} {unit}")
 
@@ -246,6 +253,7 @@ class Actor:
         say = _log.warning if rest.failures == 1 else _log.info
         say("%s; it is tried again in %.0f s", error, rest.until_s - now_s)
         self._changed([unit])
+        self._wake()
 
 
 def _of(plan: Plan, kind: Kind) -> list[Task]:

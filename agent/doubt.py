@@ -51,8 +51,7 @@ def why_doubt(units: Iterable[UnitName], evidence: Evidence) -> str:
 
 def prefixes(keys: Keys, machine: MachineId, units: Iterable[UnitName]) -> tuple[str, ...]:
     """What has to be read, at one revision, to gather evidence."""
-    own = (keys.machine(machine), keys.schedule_of(machine), keys.events)
-    return (*own, *(keys.unit(unit) for unit in units))
+    return (keys.machine(machine), keys.events, *(keys.unit(unit) for unit in units))
 
 
 def gather(
@@ -76,8 +75,6 @@ async def doubt(
     """Why this machine's empty schedule is not believed, "" if it is; raises Unavailable."""
     names = sorted(units)
     snapshot = await store.read(*prefixes(keys, machine, names))
-    if any(key.startswith(keys.schedule_of(machine)) for key in snapshot.entries):
-        return "the schedule has changed in the meantime"
     return why_doubt(names, gather(snapshot, keys, machine, names, last_row))
 
 

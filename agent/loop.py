@@ -19,7 +19,7 @@ from agent.report import Trouble
 from agent.reporter import Look, Reporter
 from agent.systemd import Systemd, SystemdState
 from fleet.cluster import Assignment
-from fleet.errors import FleetError, InvalidRequest, InvalidUnit, NotFound
+from fleet.errors import FleetError, InvalidRequest
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName, parse_name
 from fleet.registry import Registry, decode_schedule
@@ -31,9 +31,13 @@ _log = logging.getLogger(__name__)
 
 FULL_PASS_S = 60.0
 RETRY_S = 1.0
+# How often it is looked whether what keeps a unit from being loaded is gone.
+REFUSED_S = 5.0
 # How long stops that end one after the other are gathered, to share a reload.
 STOPS_TOGETHER_S = 0.2
 DOUBT_S = 10.0
+# The shortest sleep: a moment that a timer missed by a rounding error passes within it.
+TICK_S = 0.001
 
 
 class Agent:
@@ -49,13 +53,12 @@ class Agent:
         self._mirror = Mirror(registry.store, registry.keys.schedule_of(machine))
         self._publisher = Publisher(registry, machine)
         self._reporter = Reporter(systemd, self._publisher, machine, look=self._look)
-        self._actor = Actor(systemd, units, changed=self._reporter.touch, ended=self._stop_ended)
+        self._actor = Actor(systemd, units, changed=self._reporter.touch, wake=self._mirror.nudge)
         self._rows: Mapping[UnitName, Assignment] = {}
         self._held: Mapping[UnitName, Trouble] = {}
         self._files: dict[str, UnitFile] = {}
         self._problems: frozenset[str] = frozenset()
         self._reached = False
-        self._stopped = False
         self._last_row = 0
         self._next_full_s = 0.0
         self._retry_s: float | None = None
@@ -82,9 +85,7 @@ class Agent:
         clock = asyncio.get_running_loop().time
         while True:
             await self._mirror.wait(self._wait_s(clock()))
-            if self._stopped:
-                self._stopped = False
-                await self._actor.gather_stops(STOPS_TOGETHER_S)
+            await self._actor.gather_stops(STOPS_TOGETHER_S)
             if not (self._mirror.is_current and self._reached):
                 continue
             self._retry_s = None
@@ -99,10 +100,10 @@ class Agent:
         if not (self._mirror.is_current and self._reached):
             return None
         if self._retry_s is not None:
-            return max(0.0, self._retry_s - now_s)
+            return max(TICK_S, self._retry_s - now_s)
         rest_end_s = self._actor.next_rest_end(now_s)
         moment_s = self._next_full_s if rest_end_s is None else min(self._next_full_s, rest_end_s)
-        return max(0.0, moment_s - now_s)
+        return max(TICK_S, moment_s - now_s)
 
     async def _pass(self, *, full: bool) -> None:
         rows = self._read_rows()
@@ -122,6 +123,8 @@ class Agent:
         await self._actor.carry_out(made, self._contents(made))
         self._reporter.touch(names if full else ())
         self._say("")
+        if made.refused:
+            self._retry_s = asyncio.get_running_loop().time() + REFUSED_S
         if full:
             self._next_full_s = asyncio.get_running_loop().time() + FULL_PASS_S
 
@@ -191,22 +194,8 @@ class Agent:
         """Have the contents of every file that may have to be written."""
         wanted = missing_files(rows, here)
         lacking = sorted(wanted - self._files.keys())
-        fetched = await self._fetch_each(lacking)
-        known = self._files | fetched
+        known = self._files | await self._registry.files(lacking)
         self._files = {digest: known[digest] for digest in wanted if digest in known}
-
-    async def _fetch_each(self, digests: list[str]) -> dict[str, UnitFile]:
-        try:
-            return await self._registry.files(digests)
-        except (InvalidUnit, UnicodeDecodeError) as error:
-            _log.warning("one of the files %s is malformed: %s", ", ".join(digests), error)
-        found = {}
-        for digest in digests:
-            try:
-                found[digest] = await self._registry.file(digest)
-            except (InvalidUnit, UnicodeDecodeError, NotFound) as error:
-                _log.warning("file %s cannot be had: %s", digest, error)
-        return found
 
     # Acting and reporting
 
@@ -252,10 +241,6 @@ class Agent:
         self._reporter.touch(units)
         if self._held or any(unit not in self._rows for unit in units):
             self._mirror.nudge()
-
-    def _stop_ended(self) -> None:
-        self._stopped = True
-        self._mirror.nudge()
 
     def _say(self, problem: str) -> None:
         """Log a problem once, and the end of it."""

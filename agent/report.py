@@ -134,17 +134,6 @@ def exit_text(state: SystemdState) -> str:
     return f"code=killed, status={status}/{name}"
 
 
-def settles_in(local: LocalUnit, state: SystemdState, now_s: float) -> float:
-    """How many seconds to wait before this state is worth reporting, 0 if it is now.
-
-    `now_s` is in seconds since the epoch, as `since_s` is.
-    """
-    if state.active != "active" or local.file is None or not is_simple(local.unit, local.file):
-        return 0.0
-    age = now_s - state.since_s
-    return SETTLE_S - age if 0 <= age < SETTLE_S else 0.0
-
-
 def is_simple(unit: UnitName, file: UnitFile) -> bool:
     """Whether systemd calls the service active as soon as it has forked."""
     kinds = file.values("Service", "Type")

@@ -6,13 +6,19 @@ it is the whole truth; reading them is bounded, and rare for a unit that fails o
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from agent.local import LocalUnit
 from agent.publisher import Publisher
-from agent.report import JOURNAL_LINES, Trouble, has_ended_badly, settles_in, unit_state
+from agent.report import (
+    JOURNAL_LINES,
+    SETTLE_S,
+    Trouble,
+    has_ended_badly,
+    is_simple,
+    unit_state,
+)
 from agent.systemd import Systemd, SystemdState
 from fleet.errors import FleetError
 from fleet.machine import MachineId
@@ -55,15 +61,14 @@ class Reporter:
         machine: MachineId,
         *,
         look: Callable[[UnitName], Look | None],
-        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._systemd = systemd
         self._publisher = publisher
         self._machine = machine
         self._look = look
-        self._wall_clock = wall_clock
         self._touched: set[UnitName] = set()
         self._news = asyncio.Event()
+        self._activations: dict[UnitName, tuple[float, bool]] = {}
         self._journals: dict[UnitName, _Lines] = {}
         self._reading: dict[UnitName, asyncio.Task[None]] = {}
         self._readers = asyncio.Semaphore(READERS)
@@ -99,21 +104,36 @@ class Reporter:
             look = self._look(unit)
             if look is None:
                 self._journals.pop(unit, None)
+                self._activations.pop(unit, None)
                 self._publisher.drop(unit)
             elif unit in states:
                 self._report_unit(look, states[unit])
 
     def _report_unit(self, look: Look, state: SystemdState) -> None:
         unit = state.unit
-        wait_s = settles_in(look.local, state, self._wall_clock())
-        if wait_s:
-            asyncio.get_running_loop().call_later(wait_s, self.touch, (unit,))
-        elif not has_ended_badly(state):
+        if self._settles(look.local, state):
+            return
+        if not has_ended_badly(state):
             self._put(look, state, ())
         elif self._is_read(state):
             self._put(look, state, self._journals[unit].lines)
         elif unit not in self._reading:
             self._reading[unit] = asyncio.create_task(self._read_journal(state))
+
+    def _settles(self, local: LocalUnit, state: SystemdState) -> bool:
+        """Whether systemd calls a simple service active for too short a time to be believed."""
+        if state.active != "active" or local.file is None or not is_simple(state.unit, local.file):
+            return False
+        since_s = state.since_s
+        if self._activations.get(state.unit, (-1.0, False))[0] != since_s:
+            self._activations[state.unit] = (since_s, False)
+            asyncio.get_running_loop().call_later(SETTLE_S, self._settled, state.unit, since_s)
+        return not self._activations[state.unit][1]
+
+    def _settled(self, unit: UnitName, since_s: float) -> None:
+        if unit in self._activations and self._activations[unit][0] == since_s:
+            self._activations[unit] = (since_s, True)
+            self.touch((unit,))
 
     def _put(self, look: Look, state: SystemdState, journal: tuple[str, ...]) -> None:
         self._publisher.put(
