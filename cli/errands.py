@@ -9,11 +9,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.connect import connect
+from cli.connect import NoClient, connect
 from cli.places import Sight, address_of
 from cli.selection import is_global
 from cli.settings import Settings
-from fleet.errors import NotFound
+from fleet.errors import InvalidRequest, NotFound
 from fleet.machine import Machine, MachineId
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ async def open_cluster(
     async with AsyncExitStack() as stack:
         tunnel = None
         if settings.tunnel:
-            tunnel = await stack.enter_async_context(open_tunnel(settings))
+            try:
+                tunnel = await stack.enter_async_context(open_tunnel(settings))
+            except InvalidRequest as error:
+                raise NoClient(error) from error
         yield await stack.enter_async_context(connect(settings, tunnel)), tunnel
 
 

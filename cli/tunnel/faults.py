@@ -1,5 +1,6 @@
 """What went wrong with SSH, as sentences: which host, at what, and what to do about it."""
 
+import errno
 import socket
 from dataclasses import dataclass
 
@@ -7,6 +8,8 @@ import asyncssh
 
 from fleet.errors import Denied, FleetError, InvalidRequest, Unavailable
 
+# asyncio puts the errors of a host's several addresses into the text of one OSError.
+_ALL_REFUSED = f"[Errno {errno.ECONNREFUSED}]"
 _TOO_MANY_KEYS = "too many authentication failures"
 
 
@@ -79,7 +82,7 @@ def _disconnected(error: asyncssh.DisconnectError, stage: Stage) -> FleetError:
 def _system_error(error: OSError, stage: Stage) -> FleetError:
     if isinstance(error, socket.gaierror):
         return Unavailable(f"cannot resolve the host {stage.place!r}: check its spelling, or DNS")
-    if isinstance(error, ConnectionRefusedError):
+    if isinstance(error, ConnectionRefusedError) or _ALL_REFUSED in str(error):
         return Unavailable(
             f"{stage.place} refuses connections: check that sshd runs there, and its port"
         )
