@@ -181,7 +181,7 @@ class Registry:
 
     async def _stored_units(self, names: Sequence[UnitName]) -> dict[UnitName, UnitRecord]:
         wanted = [self.keys.unit(name) for name in names]
-        entries = (await self.store.read(*wanted)).entries
+        entries = (await self.store.read(*wanted)).entries if wanted else {}
         return {
             name: decode_stored_unit(name, entries[key])
             for name, key in zip(names, wanted, strict=True)

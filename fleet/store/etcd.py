@@ -33,7 +33,7 @@ from fleet.store.port import (
 # Older gateways pass on at most 4 MiB; rows of fleet are a few hundred bytes.
 PAGE_ENTRIES = 500
 PROBE_S = 3.0
-_PAUSE_S = 0.2
+_PAUSE_S = 0.1
 _READS = 3
 
 
@@ -104,7 +104,7 @@ class EtcdStore:
                 self._link.avoid(server)
                 if count >= self._link.tries:
                     raise self._link.unavailable(failures) from fault
-                await asyncio.sleep(_PAUSE_S if len(failures) < count else 0)
+                await asyncio.sleep(_PAUSE_S)
 
     async def close(self) -> None:
         await self._link.close()
@@ -114,7 +114,8 @@ class EtcdStore:
     async def _read(self, spans: Sequence[Span]) -> Snapshot:
         """Everything in the spans at one revision; raises EtcdFault."""
         if not spans:
-            answer = await self._link.call(wire.RANGE, wire.encode_probe())
+            # An empty transaction would be answered by a member that has lost its quorum.
+            answer = await self._link.call(wire.RANGE, wire.encode_probe(""))
             return Snapshot(wire.decode_header(answer).revision, {})
         entries: dict[str, Entry] = {}
         left = deque(spans)
@@ -149,7 +150,10 @@ class EtcdStore:
                     if line.cancelled():
                         return
                     if not line.done():
-                        await self._probe(server, had_begun=had_begun)
+                        if not had_begun:
+                            limit_s = self._link.timeout_s
+                            raise EtcdFault(Fault.UNKNOWN, f"timed out after {limit_s:g} s")
+                        await self._probe(server, prefix)
                         continue
                     text = line.result()
                     if text is None:
@@ -157,7 +161,9 @@ class EtcdStore:
                     line = self._next(lines, line)
                     found = reader.read(text)
                     if not had_begun and reader.header is not None:
-                        await self._begin(server, after)
+                        # A watch from the very revision that was compacted may lack the deletions
+                        # in it (etcd issue 18089); one from a revision still to come would wait.
+                        await self._probe(server, prefix, after)
                         yield Changes(after, ())
                     for changes in found:
                         yield changes
@@ -166,18 +172,10 @@ class EtcdStore:
                 line.cancel()
                 await asyncio.wait({line})
 
-    async def _begin(self, server: str, after: int) -> None:
-        """Find out whether the server can deliver what the watch asks for.
-
-        A watch from the very revision that was compacted may lack the deletions in it (etcd issue
-        18089), and one from a revision still to come would silently wait for it.
-        """
-        await self._link.ask(server, wire.RANGE, wire.encode_probe(after), for_watch=True)
-
-    async def _probe(self, server: str, *, had_begun: bool) -> None:
-        if not had_begun:
-            raise EtcdFault(Fault.UNKNOWN, f"timed out after {self._link.timeout_s:g} s")
-        await self._link.ask(server, wire.RANGE, wire.encode_probe(), for_watch=True)
+    async def _probe(self, server: str, prefix: str, revision: int = 0) -> None:
+        """Raise EtcdFault unless the server answers, with a quorum, and has the revision."""
+        probe = wire.encode_probe(prefix, revision)
+        await self._link.ask(server, wire.RANGE, probe, for_watch=True)
 
     def _next(
         self, lines: AsyncIterator[str], done: "asyncio.Task[str | None] | None" = None

@@ -13,6 +13,7 @@ have a pool of their own. Nothing of a request's contents ever comes into a mess
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 IN_FLIGHT = 4
 # Faults that are no answer: the next server may know better.
 _NO_ANSWER = frozenset({Fault.NOT_DONE, Fault.UNKNOWN, Fault.DENIED, Fault.TOKEN})
+_LOST = (errno.EPIPE, errno.ECONNRESET)
 # Of these answers a member says by itself how far it is; the others come through the quorum.
 _LOCAL = frozenset({wire.KEEPALIVE, wire.WATCH, wire.AUTHENTICATE})
 
@@ -225,10 +227,10 @@ async def _lines(response: httpx.Response, timeout_s: float) -> AsyncIterator[st
 
 @contextlib.contextmanager
 def _translated(timeout_s: float) -> Iterator[None]:
-    """Turn httpx's errors into faults, in plain words."""
+    """Turn httpx's errors into faults, in plain words; those of TLS it lets through as they are."""
     try:
         yield
-    except (httpx.TransportError, TimeoutError) as error:
+    except (httpx.HTTPError, OSError) as error:
         surely_not = isinstance(
             error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout
         )
@@ -243,10 +245,12 @@ def _words(error: BaseException, timeout_s: float) -> str:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"TLS: its certificate is not trusted ({cause.verify_message})"
         if isinstance(cause, ssl.SSLError):
-            return f"TLS: {(cause.reason or 'the handshake failed').lower().replace('_', ' ')}"
+            reason = (cause.reason or "the handshake failed").lower().replace("_", " ")
+            wants = "it asks for another client certificate: " if "certificate" in reason else ""
+            return f"TLS: {wants}{reason}"
         if isinstance(cause, socket.gaierror):
             return "its name cannot be resolved"
-        if isinstance(cause, OSError) and cause.errno:
+        if isinstance(cause, OSError) and cause.errno not in (None, *_LOST):
             return os.strerror(cause.errno).lower()
     return "the connection was lost"
 

@@ -197,10 +197,13 @@ def decode_read(answer: Document, spans: Sequence[Span]) -> list[Page]:
         raise _foreign(f"its keys cannot be read ({error!r})") from error
 
 
-def encode_probe(revision: int = 0) -> Document:
-    """A question about no key: is that revision there, and is there a quorum to say so?"""
+def encode_probe(prefix: str, revision: int = 0) -> Document:
+    """A question that costs nothing: is that revision there, and is there a quorum to say so?
+
+    It names one key, since a user may be permitted no others than those of the prefix.
+    """
     return {
-        "key": _text64(b"\0"),
+        "key": _text64(span_of(prefix).start),
         "limit": "1",
         "count_only": True,
         "revision": str(revision),

@@ -131,7 +131,10 @@ class Store(Protocol):
     """A key/value store. Every method may raise Unavailable, after a bounded wait."""
 
     async def read(self, *prefixes: str) -> Snapshot:
-        """Everything under the prefixes, all at one revision. A prefix is any leading text."""
+        """Everything under the prefixes, all at one revision. A prefix is any leading text.
+
+        Without prefixes it tells only the revision.
+        """
         ...
 
     async def commit(self, guards: Sequence[Guard], operations: Sequence[Put | Delete]) -> Commit:
