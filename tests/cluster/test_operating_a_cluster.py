@@ -1,0 +1,193 @@
+"""An operator's day: units through their whole life, from a machine and through a tunnel."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.cluster.machines import eventually
+from tests.cluster.steps import Done, Operator
+
+pytestmark = pytest.mark.systemd
+
+MACHINES = ("fleet1", "fleet2", "fleet3")
+WEB = """\
+# The comment stays.
+[Service]
+ExecStartPre=/bin/echo warming up
+ExecStart=/bin/sleep 100000
+"""
+
+
+def _inside(operator: Operator) -> Callable[..., Done]:
+    return lambda *words: operator.inside("fleet2", *words)
+
+
+def _tunnelled(operator: Operator) -> Callable[..., Done]:
+    return lambda *words: operator.fleetctl(*words, tunnel="fleet3")
+
+
+@pytest.mark.parametrize(
+    "way",
+    [pytest.param(_inside, id="on a machine"), pytest.param(_tunnelled, id="through a tunnel")],
+)
+def test_unit_goes_through_its_whole_life(
+    operator: Operator, way: Callable[[Operator], Callable[..., Done]]
+) -> None:
+    call = way(operator)
+
+    def fleetctl(*words: str) -> str:
+        done = call(*words)
+        assert done.returncode == 0, done
+        return done.stdout
+
+    operator.write("web.service", WEB)
+
+    assert fleetctl("submit", "web") == "Unit web.service inactive\n"
+    assert fleetctl("cat", "web") == WEB
+    started = fleetctl("start", "web")
+    home = operator.home("web.service")
+    address = operator.sandbox.machine(home).address
+    short = operator.machine_id(home)[:8]
+    assert started == f"Unit web.service launched on {short}.../{address}\n"
+    assert operator.is_active(home, "web.service")
+
+    listed = fleetctl("list-units", "--no-legend").split()
+    assert listed == ["web.service", f"{short}.../{address}", "active", "running"]
+    assert "Active: active (running)" in fleetctl("status", "web")
+    assert "warming up" in fleetctl("journal", "web")
+
+    assert fleetctl("stop", "web") == f"Unit web.service loaded on {short}.../{address}\n"
+    assert not operator.is_active(home, "web.service")
+    assert operator.files(home) == ("web.service",)
+    assert fleetctl("unload", "web") == "Unit web.service inactive\n"
+    assert [operator.files(machine) for machine in MACHINES] == [(), (), ()]
+    assert fleetctl("cat", "web") == WEB
+    assert fleetctl("destroy", "web") == "Destroyed web.service\n"
+    assert call("cat", "web").returncode == 1
+
+
+def test_destroy_of_a_running_unit_returns_when_it_has_stopped(operator: Operator) -> None:
+    operator.service("slow.service", service="ExecStop=/bin/sleep 0.5")
+    operator.ok("start", "slow")
+    home = operator.home("slow.service")
+
+    assert operator.ok("destroy", "slow") == "Destroyed slow.service\n"
+
+    assert not operator.is_active(home, "slow.service")
+    assert operator.files(home) == ()
+    assert operator.rows() == ()
+
+
+def test_oneshot_that_ran_is_a_success(operator: Operator) -> None:
+    operator.service("once.service", "sleep 0.3; echo ran", service="Type=oneshot")
+
+    done = operator.fleetctl("start", "once")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.match(r"Unit once.service launched on \w{8}\.\.\./10\.89\.0\.\d+$", done.stdout)
+    # Whichever machine it ran on, it is asked from another one as well.
+    for machine in MACHINES:
+        said = operator.inside(machine, "journal", "--output=cat", "once").stdout
+        assert said.splitlines().count("ran") == 1
+
+
+def test_failing_unit_is_told_with_its_status_its_last_words_and_its_machine(
+    operator: Operator,
+) -> None:
+    operator.service(
+        "broken.service", "echo the disk is missing >&2; exit 3", service="Type=oneshot"
+    )
+
+    done = operator.fleetctl("start", "broken")
+
+    (row,) = operator.rows("broken.service")
+    short = operator.machine_id(row.machine)[:8]
+    address = operator.sandbox.machine(row.machine).address
+    assert done.returncode == 1
+    first, *rest = (done.stdout + done.stderr).splitlines()
+    assert first.startswith(f"Unit broken.service failed on {short}.../{address}: exit-code")
+    assert "3" in first
+    assert any("the disk is missing" in line for line in rest)
+    assert (row.active, row.sub) == ("failed", "failed")
+
+
+def test_unit_that_dies_right_after_its_start_has_failed(operator: Operator) -> None:
+    operator.service("brief.service", "sleep 0.05; echo no license; exit 7")
+
+    done = operator.fleetctl("start", "brief")
+
+    assert done.returncode == 1, done.stdout
+    assert "exit-code" in done.stderr
+    assert "no license" in done.stderr
+
+
+def test_unit_that_fits_nowhere_is_refused_with_the_reason_of_every_machine(
+    operator: Operator,
+) -> None:
+    operator.service("picky.service", fleet="MachineMetadata=disk=tape")
+
+    done = operator.fleetctl("start", "picky")
+
+    assert done.returncode == 1
+    assert "picky.service runs nowhere" in done.stderr
+    for machine in MACHINES:
+        pattern = rf"{operator.machine_id(machine)[:8]}\S+ +the unit asks for metadata disk=tape"
+        assert re.search(pattern, done.stderr), done.stderr
+    assert operator.ok("unload", "picky") == "Unit picky.service inactive\n"
+
+
+def test_many_units_start_and_stop_with_one_command_each(operator: Operator) -> None:
+    operator.service("many@.service")
+    names = [f"many@{number}" for number in range(1, 31)]
+
+    operator.ok("start", *names)
+
+    rows = operator.rows("many@*")
+    assert len([row for row in rows if row.active == "active"]) == 30
+    counts = [len([row for row in rows if row.machine == machine]) for machine in MACHINES]
+    assert counts == [10, 10, 10]
+    operator.ok("destroy", "many@*")
+    assert [operator.files(machine) for machine in MACHINES] == [(), (), ()]
+
+
+def test_restart_starts_the_unit_anew_where_it_is(operator: Operator) -> None:
+    operator.service("web.service")
+    operator.ok("start", "web")
+    home = operator.home("web.service")
+    before = operator.life(home, "web.service")
+
+    operator.ok("restart", "web")
+
+    after = operator.life(home, "web.service")
+    assert operator.home("web.service") == home
+    assert after.invocation != before.invocation
+
+
+def test_new_contents_replace_the_old_ones(operator: Operator) -> None:
+    operator.service("web.service", "sleep 1111")
+    operator.ok("start", "web")
+    home = operator.home("web.service")
+    operator.service("web.service", "sleep 2222")
+
+    operator.ok("start", "--replace", "web")
+
+    assert operator.home("web.service") == home
+    shown = operator.show(home, "web.service", "ExecStart", "NeedDaemonReload")
+    assert "sleep 2222" in shown["ExecStart"]
+    assert shown["NeedDaemonReload"] == "no"
+
+
+def test_unit_that_died_is_listed_as_it_is_and_not_started_again(operator: Operator) -> None:
+    operator.service("web.service")
+    operator.ok("start", "web")
+    home = operator.home("web.service")
+
+    operator.sandbox.run(home, ["systemctl", "kill", "--signal=KILL", "web.service"])
+    pid = operator.life(home, "web.service").pid
+    if pid != "0":  # systemctl kill does not get through on hosts with hybrid control groups
+        operator.sandbox.run(home, ["kill", "-KILL", pid])
+
+    eventually(lambda: operator.rows("web.service")[0].active == "failed")
+    (row,) = operator.rows("web.service")
+    assert (row.machine, row.active) == (home, "failed")
