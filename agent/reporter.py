@@ -111,7 +111,7 @@ class Reporter:
 
     def _report_unit(self, look: Look, state: SystemdState) -> None:
         unit = state.unit
-        if self._settles(look.local, state):
+        if _is_on_its_way(look, state) or self._settles(look.local, state):
             return
         if not has_ended_badly(state):
             self._put(look, state, ())
@@ -166,6 +166,12 @@ class Reporter:
         finally:
             self._reading.pop(unit, None)
         self.touch((unit,))
+
+
+def _is_on_its_way(look: Look, state: SystemdState) -> bool:
+    """Whether systemd does not know the unit only because its file has yet to be linked."""
+    refused = look.trouble is not None and look.trouble.refused
+    return state.load == "not-found" and not look.local.is_loaded and not refused
 
 
 def _about(state: SystemdState) -> tuple[str, float, str]:
