@@ -7,7 +7,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup packages demo test unit check bench clean
+.PHONY: root setup packages demo test unit check bench clean
+
+root:
+	@[ "$$(id -u)" -eq 0 ] || { echo "this boots real machines, which takes root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
 
 setup: packages .venv/.ready
 
@@ -21,10 +24,10 @@ packages:
 	@$(BIN)/python -m pip --quiet install --editable . --group dev
 	@touch $@
 
-demo: setup
+demo: root setup
 	@$(BIN)/python -P -m cli.sandbox.demo
 
-test: setup
+test: root setup
 	$(BIN)/pytest -m "" tests
 
 unit: .venv/.ready
@@ -35,7 +38,7 @@ check: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: setup
+bench: root setup
 	$(BIN)/python -P -m tests.bench
 
 clean:
