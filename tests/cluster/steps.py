@@ -5,15 +5,18 @@ unit's life comes from systemd on the machine itself, not from fleet, so that fl
 be checked against it.
 """
 
+import json
 import os
 import subprocess
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cli.sandbox.cluster import Sandbox
+from cli.sandbox.layout import Kind
 from tests.cluster.machines import DEADLINE_S, FLEETCTL, eventually
 
 Done = subprocess.CompletedProcess[str]
@@ -66,6 +69,10 @@ class Operator:
     sandbox: Sandbox
     folder: Path
     through: str = "fleet1"
+
+    def at(self, machine: str) -> "Operator":
+        """The same operator, who speaks to that machine."""
+        return replace(self, through=machine)
 
     # Unit files
 
@@ -243,29 +250,38 @@ class Operator:
         return tuple(view.name for view in self.sandbox.machines if view.pid is not None)
 
     @contextmanager
-    def assert_untouched(self, *machines: str) -> Iterator[Lives]:
-        """No unit of these machines was stopped, started, restarted, added or removed within."""
+    def assert_untouched(self, *machines: str, may_grow: bool = False) -> Iterator[Lives]:
+        """No unit of these machines is stopped, started, restarted or removed within.
+
+        None is added either, unless the machines `may_grow`.
+        """
         chosen = machines or self.powered()
         before = self.lives(*chosen)
         assert before, f"no unit of fleet on {chosen}, so nothing would be proved"
         yield before
-        assert self.lives(*chosen) == before
+        after = self.lives(*chosen)
+        assert {key: after.get(key) for key in before} == before
+        assert may_grow or after == before
+
+    def store(self, *parts: str) -> dict[str, str]:
+        """What etcd holds below these parts of fleet's keys (all, if none is named), by key."""
+        found: dict[str, str] = {}
+        for part in parts or ("",):
+            said = self._etcdctl("get", f"/fleet/{part}", "--prefix", "--write-out=json")
+            for entry in json.loads(said).get("kvs", ()):
+                key, value = (b64decode(entry.get(k, "")).decode() for k in ("key", "value"))
+                found[key.removeprefix("/fleet/")] = value
+        return found
 
     def leader(self) -> str:
-        """The machine whose engine leads, once there is one."""
-        return eventually(self._leader)
+        """The machine whose engine leads, once one does."""
+        said = eventually(lambda: self.store("engine"))
+        return self.name_of(json.loads(said["engine"])["machine"])
 
-    def _leader(self) -> str:
-        for machine in self.powered():
-            script = (
-                "kill -USR1 $(systemctl show --property=MainPID --value fleet) && sleep 0.1 && "
-                "journalctl --unit=fleet --output=cat --lines=20 --no-pager | grep '\"leading\"'"
-                " | tail -1"
-            )
-            said = self.sandbox.run(machine, ["sh", "-c", script]).stdout
-            if '"leading": true' in said:
-                return machine
-        return ""
+    def _etcdctl(self, *words: str) -> str:
+        members = ",".join(f"http://{n.address}:2379" for n in self.sandbox.spec.of_kind(Kind.ETCD))
+        argv = ["env", "ETCDCTL_API=3", "etcdctl", f"--endpoints={members}", *words]
+        return self.sandbox.run(self.powered()[0], argv, check=True).stdout
 
     def clear(self) -> None:
         """Destroy all units; returns when no machine has any."""
