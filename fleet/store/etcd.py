@@ -14,8 +14,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from fleet.errors import InvalidRequest, Unavailable
 from fleet.store import etcd_wire as wire
 from fleet.store.connect import EtcdSettings
+from fleet.store.etcd_faults import EtcdFault, Fault
 from fleet.store.etcd_link import EtcdLink
-from fleet.store.etcd_wire import EtcdFault, Fault, Span
+from fleet.store.etcd_wire import Span
 from fleet.store.port import (
     MAX_TXN_OPS,
     Changes,
@@ -159,7 +160,7 @@ class EtcdStore:
                     if text is None:
                         raise EtcdFault(Fault.UNKNOWN, "it ended the watch")
                     line = self._next(lines, line)
-                    found = reader.read(text)
+                    found = await self._decode(server, prefix, reader, text)
                     if not had_begun and reader.header is not None:
                         # A watch from the very revision that was compacted may lack the deletions
                         # in it (etcd issue 18089); one from a revision still to come would wait.
@@ -171,6 +172,19 @@ class EtcdStore:
                 self._waiting.discard(line)
                 line.cancel()
                 await asyncio.wait({line})
+
+    async def _decode(
+        self, server: str, prefix: str, reader: wire.WatchReader, text: str
+    ) -> list[Changes]:
+        try:
+            return reader.read(text)
+        except EtcdFault as fault:
+            if fault.fault is not Fault.DENIED:
+                raise
+            # etcd 3.5 says this of a token that has expired, too. The probe logs in anew if that
+            # is all there is to it, and fails with the true reason otherwise.
+            await self._probe(server, prefix)
+            raise EtcdFault(Fault.UNKNOWN, "the token of the watch had expired") from fault
 
     async def _probe(self, server: str, prefix: str, revision: int = 0) -> None:
         """Raise EtcdFault unless the server answers, with a quorum, and has the revision."""

@@ -26,7 +26,7 @@ import httpx
 from fleet.errors import InvalidRequest, Unavailable
 from fleet.store import etcd_wire as wire
 from fleet.store.connect import EtcdSettings
-from fleet.store.etcd_wire import Document, EtcdFault, Fault
+from fleet.store.etcd_faults import Document, EtcdFault, Fault, decode_fault
 
 _log = logging.getLogger(__name__)
 
@@ -138,10 +138,6 @@ class EtcdLink:
                 self._forget(self._token)
             raise
 
-    def check(self, answer: Document) -> None:
-        """Raise EtcdFault if what a watch said is from another cluster."""
-        self._horizon.check_cluster(wire.decode_header(answer))
-
     def unavailable(self, tried: dict[str, str]) -> Unavailable:
         """The error that names each server with its trouble."""
         if self.is_closed:
@@ -165,7 +161,7 @@ class EtcdLink:
             raise await self._refusal(response)
         answer = wire.decode_document(response.content)
         if "error" in answer:
-            raise wire.decode_fault(200, answer)
+            raise decode_fault(200, answer)
         header = wire.decode_header(answer.get("result", answer))
         self._horizon.check_cluster(header)
         if path not in _LOCAL:
@@ -180,7 +176,7 @@ class EtcdLink:
             document = wire.decode_document(content)
         except EtcdFault:
             document = {}
-        return wire.decode_fault(response.status_code, document)
+        return decode_fault(response.status_code, document)
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": self._token} if self._token else {}

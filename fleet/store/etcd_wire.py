@@ -2,21 +2,25 @@
 
 What the gateway does that one has to know: 64-bit numbers are strings and bytes are base64; a zero
 value is left out (no `kvs` when nothing was found, no `succeeded` when it is false, no `type` for a
-put); unknown fields are ignored in silence, so requests are only ever built here. Answers differ in
-shape between versions, so an error is read from whichever fields there are. Above all, what is not
-an answer of etcd is never taken for an empty one: every answer has to carry its header.
+put); unknown fields are ignored in silence, so requests are only ever built here. Above all, what
+is not an answer of etcd is never taken for an empty one: every answer has to carry its header.
 """
 
 import base64
 import binascii
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
 
-from fleet.errors import FleetError
+from fleet.store.etcd_faults import (
+    Document,
+    EtcdFault,
+    Fault,
+    decode_fault,
+    fault_of_message,
+    foreign_answer,
+)
 from fleet.store.port import (
     Changes,
     Commit,
@@ -36,61 +40,6 @@ GRANT = "/v3/lease/grant"
 KEEPALIVE = "/v3/lease/keepalive"
 REVOKE = "/v3/lease/revoke"
 AUTHENTICATE = "/v3/auth/authenticate"
-
-Document = Mapping[str, Any]
-
-
-class Fault(StrEnum):
-    """What an error of etcd means for whoever asked."""
-
-    NOT_DONE = "not done"
-    """This server could not, and surely did not: ask another."""
-    UNKNOWN = "unknown"
-    """This server may or may not have done it."""
-    COMPACTED = "compacted"
-    LEASE_LOST = "lease lost"
-    TOKEN = "token"  # noqa: S105 - no password
-    """The token has expired or is missing: log in and ask again."""
-    NO_AUTH = "no auth"
-    """A login was tried, and the cluster has no users."""
-    DENIED = "denied"
-    TOO_LONG = "too long"
-    """The answer would be longer than the gateway passes on: ask for less at a time."""
-    REFUSED = "refused"
-
-
-class EtcdFault(FleetError):
-    """An error answer of etcd, or an answer that cannot be one of etcd's."""
-
-    def __init__(self, fault: Fault, words: str) -> None:
-        self.fault = fault
-        super().__init__(words)
-
-
-# Fragments of etcd's error messages (api/v3rpc/rpctypes/error.go) with what they mean, and in
-# whose words; "" keeps etcd's own. The first that fits counts.
-_MESSAGES: tuple[tuple[str, Fault, str], ...] = (
-    ("requested lease not found", Fault.LEASE_LOST, ""),
-    ("has been compacted", Fault.COMPACTED, ""),
-    ("is a future revision", Fault.COMPACTED, ""),
-    ("invalid auth token", Fault.TOKEN, ""),
-    ("revision of auth store is old", Fault.TOKEN, ""),
-    ("user name is empty", Fault.TOKEN, "it asks for a user and a password"),
-    ("authentication is not enabled", Fault.NO_AUTH, ""),
-    ("authentication failed", Fault.DENIED, "it refuses this user or password"),
-    ("permission denied", Fault.DENIED, "this user may not use the keys of fleet there"),
-    ("no leader", Fault.NOT_DONE, "no leader: the etcd cluster has lost its quorum"),
-    ("too many requests", Fault.NOT_DONE, "it is overloaded"),
-    ("database space exceeded", Fault.NOT_DONE, "its database is full: compact and defragment it"),
-    ("leader changed", Fault.UNKNOWN, "its leader changed in between"),
-    ("not a primary lessor", Fault.UNKNOWN, "its leader changed in between"),
-    ("request timed out", Fault.UNKNOWN, "it timed out: no quorum, or overloaded"),
-    ("deadline exceeded", Fault.UNKNOWN, "it timed out: no quorum, or overloaded"),
-    ("message larger than max", Fault.TOO_LONG, ""),
-    ("request is too large", Fault.REFUSED, ""),
-)
-# By gRPC code, where the message says nothing: unknown, deadline exceeded, ...
-_CODES = {5: Fault.REFUSED, 7: Fault.DENIED, 8: Fault.NOT_DONE, 16: Fault.TOKEN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,14 +136,14 @@ def decode_read(answer: Document, spans: Sequence[Span]) -> list[Page]:
     """The pages for the spans asked for; raises EtcdFault if these are not they."""
     responses = answer.get("responses", [])
     if len(responses) != len(spans) or not answer.get("succeeded"):
-        raise _foreign("it left out a part of the answer")
+        raise foreign_answer("it left out a part of the answer")
     try:
         return [
             _page(span, part.get("response_range", {}))
             for span, part in zip(spans, responses, strict=True)
         ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _foreign(f"its keys cannot be read ({error!r})") from error
+        raise foreign_answer(f"its keys cannot be read ({error!r})") from error
 
 
 def encode_probe(prefix: str, revision: int = 0) -> Document:
@@ -273,7 +222,7 @@ def encode_grant(ttl_s: float) -> Document:
 def decode_grant(answer: Document) -> LeaseId:
     decode_header(answer)
     if not int(answer.get("ID", 0)):
-        raise _foreign("it granted a lease without a number")
+        raise foreign_answer("it granted a lease without a number")
     return LeaseId(str(answer["ID"]))
 
 
@@ -344,14 +293,14 @@ class WatchReader:
         try:
             return _group(events) if events else [Changes(header.revision, ())]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise _foreign(f"its events cannot be read ({error!r})") from error
+            raise foreign_answer(f"its events cannot be read ({error!r})") from error
 
 
 def _cancelled(result: Document) -> EtcdFault:
     if int(result.get("compact_revision", 0)):
         words = f"the revisions before {result['compact_revision']} are compacted"
         return EtcdFault(Fault.COMPACTED, words)
-    return _by_message(str(result.get("cancel_reason", "")), 0, "it ended the watch")
+    return fault_of_message(str(result.get("cancel_reason", "")), 0, "it ended the watch")
 
 
 def _group(events: Sequence[Document]) -> list[Changes]:
@@ -375,7 +324,7 @@ def encode_login(username: str, password: str) -> Document:
 def decode_login(answer: Document) -> str:
     token = answer.get("token")
     if not isinstance(token, str) or not token:
-        raise _foreign("it gave no token")
+        raise foreign_answer("it gave no token")
     return token
 
 
@@ -387,9 +336,9 @@ def decode_document(text: str | bytes) -> Document:
     try:
         document = json.loads(text)
     except ValueError as error:
-        raise _foreign("it is not JSON") from error
+        raise foreign_answer("it is not JSON") from error
     if not isinstance(document, dict):
-        raise _foreign("it is not a JSON object")
+        raise foreign_answer("it is not a JSON object")
     return document
 
 
@@ -401,30 +350,7 @@ def decode_header(answer: Document) -> Header:
             str(header["cluster_id"]), int(header["revision"]), int(header.get("raft_term", 0))
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise _foreign("it has no header") from error
-
-
-def decode_fault(status: int, document: Document) -> EtcdFault:
-    """What an error answer means; the HTTP status is 200 for an error within a stream."""
-    inner = document.get("error")
-    source: Document = inner if isinstance(inner, dict) else document
-    message = str(source.get("message") or source.get("error") or "")
-    code = source.get("grpc_code", source.get("code", 0))
-    fallback = message or f"it answered HTTP status {status} without a reason"
-    if status == 404 and not document:
-        fallback = "it is not etcd 3.4 or newer, or has no gateway (--enable-grpc-gateway)"
-    return _by_message(message, code if isinstance(code, int) else 0, fallback)
-
-
-def _by_message(message: str, code: int, fallback: str) -> EtcdFault:
-    for fragment, fault, words in _MESSAGES:
-        if fragment in message:
-            return EtcdFault(fault, words or message)
-    return EtcdFault(_CODES.get(code, Fault.UNKNOWN), message or fallback)
-
-
-def _foreign(what: str) -> EtcdFault:
-    return EtcdFault(Fault.UNKNOWN, f"its answer is not one of etcd's gateway: {what}")
+        raise foreign_answer("it has no header") from error
 
 
 # Bytes

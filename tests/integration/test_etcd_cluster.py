@@ -13,7 +13,7 @@ import pytest
 from fleet.errors import Unavailable
 from fleet.store.etcd import PROBE_S, EtcdStore
 from fleet.store.port import Event, Guard, LeaseId, Put, Store
-from fleet.testing.etcd import EtcdCluster, start_etcd
+from fleet.testing.etcd import DEBIAN_ETCD, EtcdCluster, start_etcd
 
 pytestmark = [pytest.mark.etcd, pytest.mark.timeout(180)]
 
@@ -26,7 +26,7 @@ ELECTION_S = 15
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
     directory = tmp_path_factory.mktemp("etcd")
-    with start_etcd(directory, binary="/usr/bin/etcd", members=3) as cluster:
+    with start_etcd(directory, binary=DEBIAN_ETCD, members=3) as cluster:
         yield cluster
 
 

@@ -14,7 +14,7 @@ from fleet.errors import Unavailable
 from fleet.store.connect import EtcdSettings
 from fleet.store.etcd import EtcdStore
 from fleet.store.port import Changes, Put
-from fleet.testing.etcd import EtcdCluster, EtcdTls, start_etcd
+from fleet.testing.etcd import DEBIAN_ETCD, EtcdCluster, EtcdTls, packaged_etcd, start_etcd
 
 pytestmark = [pytest.mark.etcd, pytest.mark.timeout(120)]
 
@@ -22,11 +22,12 @@ TOKEN_S = 2
 USER = {"username": "fleet", "password": "correct horse"}
 
 
-@pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[EtcdCluster]:
+@pytest.fixture(params=["3.4", "3.5"])
+def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EtcdCluster]:
     """An etcd whose user `fleet` may use /fleet/ and whose tokens expire when idle."""
     options = [f"--auth-token-ttl={TOKEN_S}"]
-    with start_etcd(tmp_path, binary="/usr/bin/etcd", members=3, options=options) as cluster:
+    binary = DEBIAN_ETCD if request.param == "3.4" else packaged_etcd()
+    with start_etcd(tmp_path, binary=binary, members=3, options=options) as cluster:
         for name, password in (("root", "root"), ("fleet", "correct horse")):
             cluster.call("/v3/auth/user/add", {"name": name, "password": password})
             cluster.call("/v3/auth/role/add", {"name": name})
@@ -130,7 +131,7 @@ async def test_login_that_fails_says_so_everywhere(
 
 
 async def test_user_is_no_trouble_to_a_cluster_without_users(tmp_path: Path) -> None:
-    with start_etcd(tmp_path, binary="/usr/bin/etcd") as cluster:
+    with start_etcd(tmp_path, binary=DEBIAN_ETCD) as cluster:
         async with connected(cluster.urls, **USER) as store:
             revision = (await store.commit([], [Put("/fleet/a", b"1")])).revision
             assert await next_key(store.watch("/fleet/", revision - 1)) == "/fleet/a"
@@ -196,8 +197,8 @@ def secured(
     }
     directory = tmp_path_factory.mktemp("etcd")
     with (
-        start_etcd(directory / "1", binary="/usr/bin/etcd", tls=tls["server"]) as good,
-        start_etcd(directory / "2", binary="/usr/bin/etcd", tls=tls["misnamed"]) as misnamed,
+        start_etcd(directory / "1", binary=DEBIAN_ETCD, tls=tls["server"]) as good,
+        start_etcd(directory / "2", binary=DEBIAN_ETCD, tls=tls["misnamed"]) as misnamed,
     ):
         urls = {"server": good.urls[0], "misnamed": misnamed.urls[0]}
         yield urls

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fleet.store import etcd_wire as wire
-from fleet.store.etcd_wire import EtcdFault, Fault, Header, Horizon, Page, Span, WatchReader
+from fleet.store.etcd_faults import EtcdFault, Fault, decode_fault
+from fleet.store.etcd_wire import Header, Horizon, Page, Span, WatchReader
 from fleet.store.port import Changes, Commit, Delete, Entry, Event, Guard, LeaseId, LeaseLost, Put
 
 HEADER = {"cluster_id": "14841639068965178418", "member_id": "1", "revision": "7", "raft_term": "2"}
@@ -390,7 +391,7 @@ def test_watch_that_ends_says_why(text: str, fault: Fault, words: str) -> None:
     ],
 )
 def test_error_means(status: int, document: Any, fault: Fault) -> None:
-    found = wire.decode_fault(status, document)
+    found = decode_fault(status, document)
     assert found.fault is fault
     assert str(found)
 
