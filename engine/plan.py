@@ -15,6 +15,7 @@ from engine.tasks import Task, TaskKind
 from fleet.cluster import Assignment, Cluster, Refusal, UnitRecord
 from fleet.machine import MachineId
 from fleet.names import UnitName, split_name
+from fleet.options import find_contradiction
 from fleet.states import TargetState, UnitState
 
 TEMPLATE = "it is a template: start an instance of it"
@@ -56,7 +57,7 @@ def plan(
     held = losses.held | unreadable_machines
     if not cluster.machines:
         held |= {row.machine for row in cluster.schedule}
-    wanted = {unit: record for unit, record in cluster.units.items() if _is_wanted(record)}
+    wanted = {u: _checked(record) for u, record in cluster.units.items() if _is_wanted(record)}
     situation = Situation(
         wanted=wanted,
         rows=rows,
@@ -65,11 +66,12 @@ def plan(
         up=_arrived(cluster.states, wanted),
     )
     settlement = settle(situation)
+    row_tasks = tuple(_row_tasks(situation, settlement, cluster.units))
     tasks = [
         *_hold_tasks(losses, now_s),
-        *_row_tasks(situation, settlement, cluster.units),
+        *row_tasks,
         *_refusal_tasks(cluster, settlement),
-        *_file_tasks(cluster),
+        *_file_tasks(cluster, row_tasks),
     ]
     ordered = tuple(sorted(tasks, key=lambda task: task.sort_key))
     return Plan(tasks=ordered, memory=losses.memory, wake_at_s=losses.wake_at_s)
@@ -77,6 +79,12 @@ def plan(
 
 def _is_wanted(record: UnitRecord) -> bool:
     return record.target is not TargetState.INACTIVE and not split_name(record.name).is_template
+
+
+def _checked(record: UnitRecord) -> UnitRecord:
+    """The record, with a problem if what it asks for contradicts itself once it has a name."""
+    problem = record.problem or find_contradiction(record.requirements)
+    return record if not problem else replace(record, problem=problem)
 
 
 def _by_unit(schedule: Iterable[Assignment]) -> dict[UnitName, tuple[Assignment, ...]]:
@@ -275,12 +283,18 @@ def summarise(reasons: Mapping[str, str]) -> str:
     return "; ".join(["no machine suits it", *told[:_HOW_MANY_REASONS], *tail])
 
 
-def _file_tasks(cluster: Cluster) -> Iterator[Task]:
-    """Files that nothing names go; while anything is unreadable it may name them all."""
+def _file_tasks(cluster: Cluster, row_tasks: Iterable[Task]) -> Iterator[Task]:
+    """Files that nothing will name go; while anything is unreadable it may name them all."""
     if cluster.problems:
         return
+    rows = {(row.unit, row.machine): row for row in cluster.schedule}
+    for task in row_tasks:
+        if task.row is not None:
+            rows[task.row.unit, task.row.machine] = task.row
+            if task.kind is TaskKind.REMOVE:
+                del rows[task.row.unit, task.row.machine]
     named = {record.file for record in cluster.units.values()}
-    named.update(row.file for row in cluster.schedule)
+    named.update(row.file for row in rows.values())
     for digest, revision in cluster.files.items():
         if digest not in named:
             yield Task(

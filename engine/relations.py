@@ -15,7 +15,7 @@ class Relations:
     def __init__(self, asked: Mapping[UnitName, Requirements]) -> None:
         self._asked = asked
         self._needs: dict[UnitName, frozenset[UnitName]] = {}
-        self._replaced: dict[UnitName, tuple[UnitName, ...]] = {}
+        self._driven_out: dict[UnitName, tuple[UnitName, ...]] = {}
 
     def needs(self, unit: UnitName) -> frozenset[UnitName]:
         """The wanted units it depends on by MachineOf at any distance; itself if in a circle."""
@@ -76,15 +76,16 @@ class Relations:
                 return True
             if unit not in seen:
                 seen.add(unit)
-                open_ends.extend(self._replaced_by(unit))
+                open_ends.extend(self._drives_out(unit))
         return False
 
-    def _replaced_by(self, unit: UnitName) -> tuple[UnitName, ...]:
+    def _drives_out(self, unit: UnitName) -> tuple[UnitName, ...]:
+        """The units that it replaces, and those that go with them."""
         patterns = self._asked[unit].replaces
         if not patterns:
             return ()
-        if unit not in self._replaced:
-            self._replaced[unit] = tuple(
-                name for name in self._asked if name != unit and first_match(patterns, name)
-            )
-        return self._replaced[unit]
+        if unit not in self._driven_out:
+            replaced = {n for n in self._asked if n != unit and first_match(patterns, n)}
+            followers = {n for n in self._asked if not replaced.isdisjoint(self.needs(n))}
+            self._driven_out[unit] = tuple(sorted(replaced | followers))
+        return self._driven_out[unit]

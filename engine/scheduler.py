@@ -146,10 +146,11 @@ class Board:
         return verdict
 
     def is_repelled(self, unit: UnitName, asked: Requirements, machine: MachineId) -> bool:
-        """Whether the unit and one that stays on the machine must not run together."""
+        """Whether the unit and one that runs on the machine must not run together."""
         place = self._places[machine]
         repelling = asked.only_repelling()
-        verdict = able_to_run(unit, repelling, place.machine, _near(repelling, place))
+        near = {**_near(repelling, place), **place.leaving}
+        verdict = able_to_run(unit, repelling, place.machine, near)
         return not verdict.able or bool(verdict.displaces)
 
 

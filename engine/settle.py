@@ -113,7 +113,7 @@ class _Settling:
             return
         for row in self._now.rows.get(unit, ()):
             if row.leaving and row.machine in self._now.machines:
-                self._board.let_leave(unit, self._asked[unit], row.machine)
+                self._let_leave(unit, row.machine)
 
     def _fix(self, unit: UnitName) -> None:
         """Leave where it is what cannot be judged now: a unit with a problem, a held machine."""
@@ -258,25 +258,28 @@ class _Settling:
         self._board.take(unit, machine)
         self._homes[unit].discard(machine)
         self._departures[unit, machine] = why
-        self._fixed.discard(unit)
         self._free.groups.add(self._index[unit])
         for follower in self._board.followers(unit, machine):
-            if machine in self._homes[follower]:
+            if machine in self._homes[follower] and follower not in self._fixed:
                 gone = f"{unit}, which it goes with, has to leave machine {short(machine)}"
                 self._set_free(follower, machine, gone)
 
     def _linger(self, unit: UnitName, home: MachineId) -> None:
         """Keep the unit where it is until it has arrived, as far as the neighbours bear that."""
-        asked = self._asked[unit]
-        if asked.is_global:
+        if self._asked[unit].is_global:
             return
         for row in self._now.rows.get(unit, ()):
             if row.machine == home or row.machine not in self._now.machines:
                 continue
             if self._has_arrived(unit):
                 self._board.has_left(unit, row.machine)
-            elif not self._board.is_repelled(unit, asked, row.machine):
-                self._board.let_leave(unit, asked, row.machine)
+            else:
+                self._let_leave(unit, row.machine)
+
+    def _let_leave(self, unit: UnitName, machine: MachineId) -> None:
+        asked = self._asked[unit]
+        if not self._board.is_repelled(unit, asked, machine):
+            self._board.let_leave(unit, asked, machine)
 
     def _cannot_linger(self, unit: UnitName) -> int:
         """Nothing keeps the unit where it was; on how many machines that makes room."""

@@ -242,12 +242,21 @@ def test_units_that_need_each_other_are_placed_together() -> None:
 
 
 def test_units_that_need_each_other_are_refused_together() -> None:
-    pair = [unit(A, "MachineOf=b.service"), unit(B, "MachineOf=a.service", "MachineID=m9")]
+    pair = [
+        unit(A, "MachineOf=b.service"),
+        unit(B, "MachineOf=a.service", "MachineMetadata=disk=ssd"),
+    ]
     after = settled(world(["m1"], pair))
     assert homes_of(after) == {}
     assert reasons_of(after, A) == {
-        "m1": "b.service, which it goes with, cannot be here: the unit asks for MachineID=m9"
+        "m1": "b.service, which it goes with, cannot be here: "
+        "the unit asks for metadata disk=ssd, the machine has no disk"
     }
+
+
+def test_requirements_that_contradict_each_other_are_refused_in_their_words() -> None:
+    after = settled(world(["m1"], [unit(A, "MachineID=m1", "Global=true")]))
+    assert reasons_of(after, A) == {"": "MachineID cannot be used with Global"}
 
 
 @pytest.mark.parametrize(
@@ -530,6 +539,7 @@ def test_rows_go_before_others_come() -> None:
         "place c.service",
         "update b.service",
         "refuse d.service",
+        "drop file file-b.service-1",
     ]
 
 

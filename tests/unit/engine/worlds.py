@@ -139,6 +139,10 @@ def planned(cluster: Cluster, memory: EngineMemory | None = None, now_s: float =
 
 def settled(cluster: Cluster, memory: EngineMemory | None = None, now_s: float = 100.0) -> Cluster:
     """The cluster after its plan; the plan after that has to be empty."""
+    # Every file there ever was, so that files are part of the fixed point.
+    files = {row.file: 1 for row in cluster.schedule}
+    files |= {record.file: 1 for record in cluster.units.values()}
+    cluster = replace(cluster, files={**cluster.files, **files})
     first = planned(cluster, memory, now_s)
     after = carried_out(cluster, first.tasks)
     again = planned(after, first.memory, now_s)

@@ -1,0 +1,164 @@
+"""The brake and the amnesty, as scripts of which machines live when."""
+
+import pytest
+
+from engine.losses import EngineMemory, Hold, Losses, LossRules, weigh_losses
+from fleet.machine import MachineId
+
+RULES = LossRules(machine_ttl_s=6.0, hold_s=60.0)
+
+
+def ids(names: str) -> frozenset[MachineId]:
+    return frozenset(MachineId(name) for name in names)
+
+
+def weigh(memory: EngineMemory, live: str, now_s: float, *, rows: str = "abcdef") -> Losses:
+    """The verdict when these machines live and those have rows of units."""
+    return weigh_losses(
+        memory,
+        live=ids(live),
+        with_rows=ids(rows),
+        at_stake=ids(rows),
+        now_s=now_s,
+        rules=RULES,
+    )
+
+
+def script(*steps: tuple[float, str], memory: EngineMemory | None = None) -> list[str]:
+    """Which machines are held after each step of (time, machines that live)."""
+    told: list[str] = []
+    state = memory or EngineMemory(is_new=False)
+    for now_s, live in steps:
+        verdict = weigh(state, live, now_s)
+        state = verdict.memory
+        told.append("".join(sorted(verdict.held)))
+    return told
+
+
+@pytest.mark.parametrize(
+    ("steps", "held"),
+    [
+        pytest.param([(0, "abc"), (1, "ab")], ["", ""], id="one of three is believed"),
+        pytest.param([(0, "ab"), (1, "a")], ["", ""], id="one of two is believed"),
+        pytest.param([(0, "abc"), (1, "a")], ["", "bc"], id="two of three are not"),
+        pytest.param([(0, "abcd"), (1, "ab")], ["", "cd"], id="two of four are not"),
+        pytest.param([(0, "abcdef"), (1, "abcd")], ["", ""], id="a third is not too many"),
+        pytest.param([(0, "abcdef"), (1, "abc")], ["", "def"], id="half is"),
+        pytest.param([(0, "abc"), (1, "")], ["", "abc"], id="all"),
+        pytest.param(
+            [(0, "abc"), (1, "ab"), (4, "a")], ["", "", "bc"], id="one soon after another"
+        ),
+        pytest.param([(0, "abc"), (1, "ab"), (8, "a")], ["", "", ""], id="one long after another"),
+        pytest.param(
+            [(0, "abc"), (1, "a"), (60, "a"), (61, "a"), (62, "a")],
+            ["", "bc", "bc", "", ""],
+            id="the hold ends by time",
+        ),
+        pytest.param(
+            [(0, "abc"), (1, "a"), (9, "abc"), (10, "abc")], ["", "bc", "", ""], id="all return"
+        ),
+        pytest.param(
+            [(0, "abcde"), (1, "ab"), (9, "abcd"), (14, "abcd"), (15, "abcd")],
+            ["", "cde", "e", "e", ""],
+            id="when enough are back the rest have one lease more",
+        ),
+        pytest.param(
+            [(0, "abcdef"), (1, "abc"), (30, "ab"), (62, "ab"), (90, "ab")],
+            ["", "def", "cdef", "cdef", ""],
+            id="the hold begins anew when more vanish",
+        ),
+        pytest.param(
+            [(0, "abcdef"), (1, "abc"), (62, "abc"), (63, "ab"), (64, "a")],
+            ["", "def", "", "", "bc"],
+            id="machines given up do not count the next time",
+        ),
+        pytest.param(
+            [(0, "abc"), (1, "ab"), (2, "abc"), (3, "ac")],
+            ["", "", "", ""],
+            id="one that came back is not missing",
+        ),
+    ],
+)
+def test_the_brake_holds_when_too_many_vanish_together(
+    steps: list[tuple[float, str]], held: list[str]
+) -> None:
+    assert script(*steps) == held
+
+
+def test_a_hold_is_told_once_with_its_numbers_and_its_end() -> None:
+    first = weigh(EngineMemory(), "abcdef", 0)
+    second = weigh(first.memory, "abcd", 1)
+    third = weigh(second.memory, "abc", 2)
+    assert (first.begun, second.begun) == ("", "")
+    assert third.begun == (
+        "3 of 6 machines vanished within 6 s: their units stay theirs until they are back, "
+        "or for 60 s: d, e, f"
+    )
+    assert third.wake_at_s == 62
+    fourth = weigh(third.memory, "abc", 3)
+    assert (fourth.begun, fourth.ended, fourth.wake_at_s) == ("", "", 62)
+    last = weigh(fourth.memory, "abc", 62)
+    assert last.ended == "3 machines are still missing and given up: d, e, f"
+    assert (last.held, last.wake_at_s) == (frozenset(), None)
+
+
+# A new leader
+
+
+def test_a_machine_missing_at_a_takeover_is_given_up_at_once() -> None:
+    assert weigh(EngineMemory(), "ab", 100, rows="abc").held == frozenset()
+
+
+def test_machines_missing_at_a_takeover_count_in_the_brake() -> None:
+    assert weigh(EngineMemory(), "ab", 100, rows="abcd").held == ids("cd")
+
+
+def test_machines_whose_loss_was_dealt_with_do_not_count_at_a_takeover() -> None:
+    verdict = weigh_losses(
+        EngineMemory(),
+        live=ids("ab"),
+        with_rows=ids("abcd"),
+        at_stake=ids("ab"),
+        now_s=0,
+        rules=RULES,
+    )
+    assert verdict.held == frozenset()
+
+
+def test_a_hold_that_a_new_leader_finds_keeps_its_end() -> None:
+    memory = EngineMemory().with_hold(Hold(machines=ids("bc"), until_s=20))
+    verdict = weigh(memory, "a", 0, rows="abc")
+    assert (verdict.held, verdict.begun, verdict.wake_at_s) == (ids("bc"), "", 20)
+    assert weigh(verdict.memory, "a", 20, rows="abc").held == frozenset()
+
+
+# Outages and operators
+
+
+def test_after_an_outage_nobody_is_given_up_for_one_lease() -> None:
+    memory = weigh(EngineMemory(), "abc", 0).memory.after_outage(amnesty_until_s=106)
+    during = weigh(memory, "ab", 101)
+    assert during.held == ids("cdef")
+    assert during.wake_at_s == 106
+    assert weigh(during.memory, "ab", 106).held == frozenset()
+
+
+def test_what_is_missing_after_the_amnesty_counts_as_lost_together() -> None:
+    memory = weigh(EngineMemory(is_new=False), "abc", 0).memory.after_outage(amnesty_until_s=106)
+    during = weigh(memory, "a", 101)
+    after = weigh(during.memory, "a", 106)
+    assert after.held == ids("bc")
+    assert after.begun
+
+
+def test_an_operator_ends_a_hold() -> None:
+    memory = weigh(EngineMemory(is_new=False), "abc", 0).memory
+    holding = weigh(memory, "a", 1)
+    assert weigh(holding.memory.released(5), "a", 5).held == frozenset()
+
+
+def test_an_outage_does_not_end_a_hold() -> None:
+    memory = weigh(EngineMemory(is_new=False), "abc", 0).memory
+    holding = weigh(memory, "a", 1).memory.after_outage(amnesty_until_s=20)
+    assert weigh(holding, "a", 10).held >= ids("bc")
+    assert weigh(holding, "a", 21).held == ids("bc")
