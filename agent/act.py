@@ -7,7 +7,7 @@ of which units. A unit that failed to do something rests for a while, longer eac
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -139,7 +139,7 @@ class Actor:
             linked = [unit for unit in linked if unit not in enable or unit in enabled]
         if reload or enable:
             await self._systemd.reload()
-        await self._conclude(linked)
+        await self._conclude(linked, {task.unit for task in _of(plan, Kind.START) if task.unit})
 
     def _write(self, unit: UnitName, file: UnitFile) -> bool:
         try:
@@ -154,19 +154,24 @@ class Actor:
             Kind.LINK, self._systemd.link, {unit: self._local.path(unit) for unit in units}
         )
 
-    async def _conclude(self, units: Sequence[UnitName]) -> None:
-        """Note the units that systemd knows by now."""
-        states = await self._systemd.states(units, fresh=True) if units else {}
+    async def _conclude(self, units: Sequence[UnitName], started: Collection[UnitName]) -> None:
+        """Note the units that systemd knows by now.
+
+        Those that are about to be started are not looked at here: a unit that is not in use is read
+        from its file each time somebody asks for it, and many signals tell of that.
+        """
+        asked = [unit for unit in units if unit not in started]
+        states = await self._systemd.states(asked, fresh=True) if asked else {}
         local = self._local.read()
         for unit in units:
             here = local.get(unit)
-            if here is None or states[unit].load == "not-found":
+            if here is None or (unit in states and states[unit].load == "not-found"):
                 self._fail(unit, Kind.LINK, SystemdError("find", unit, "it was linked in vain"))
                 continue
             if not here.is_loaded:
                 self._local.note(unit, Note(hash=here.hash))
             self.forgive(unit)
-        self._changed(units)
+        self._changed(asked)
 
     async def _each(
         self,

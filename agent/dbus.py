@@ -2,9 +2,10 @@
 
 Theory of operation. One connection, kept by `run()`. Units whose state was asked for are
 remembered; from then on systemd's PropertiesChanged signals keep what is remembered, so asking
-again costs nothing. systemd sends the signal of a unit's own type before that of the unit as such
-(dbus-unit.c does so on purpose), so the latter closes a change. A lost connection forgets
-everything, a reload makes all of it stale.
+again costs nothing. Only the signals of units as such are listened to: those of their types come
+just as often, are larger, and tell nothing but how a run went wrong, which is asked for then. A
+lost connection forgets everything, a reload makes all of it doubtful. A unit that is not in use is
+read from its file whenever it is asked about, and many signals tell of that: so it is rarely done.
 
 A start job is queued by a call and ends with a JobRemoved signal, which may be read from the
 socket before the caller of StartUnit has seen its answer; ends that nobody waits for yet are kept
@@ -24,10 +25,10 @@ from dbus_next.errors import AuthError, DBusError
 from dbus_next.message import Message
 
 from agent.journal import journal_tail
+from agent.known import Known
 from agent.systemd import DONE, Changed, SystemdState
 from agent.wire import (
     UNIT_INTERFACE,
-    apply_properties,
     listed_states,
     unit_of_path,
     unit_path,
@@ -41,13 +42,15 @@ _log = logging.getLogger(__name__)
 _SYSTEMD = "org.freedesktop.systemd1"
 _MANAGER = "org.freedesktop.systemd1.Manager"
 _MANAGER_PATH = "/org/freedesktop/systemd1"
+_DAEMON = "org.freedesktop.DBus"
+_DAEMON_PATH = "/org/freedesktop/DBus"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _MATCHES = (
     f"type='signal',sender='{_SYSTEMD}',interface='{_PROPERTIES}',"
-    f"member='PropertiesChanged',path_namespace='{_MANAGER_PATH}/unit'",
+    f"member='PropertiesChanged',path_namespace='{_MANAGER_PATH}/unit',arg0='{UNIT_INTERFACE}'",
     f"type='signal',sender='{_SYSTEMD}',interface='{_MANAGER}',member='JobRemoved'",
     f"type='signal',sender='{_SYSTEMD}',interface='{_MANAGER}',member='Reloading'",
-    "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',"
+    f"type='signal',sender='{_DAEMON}',interface='{_DAEMON}',"
     f"member='NameOwnerChanged',arg0='{_SYSTEMD}'",
 )
 
@@ -68,6 +71,14 @@ class _Refused(Exception):
     def __init__(self, name: str, text: str) -> None:
         self.name = name
         super().__init__(text or name)
+
+
+class _Body(list[Any]):
+    """The body of an answer, and its place among all messages that arrived."""
+
+    def __init__(self, body: Iterable[Any], arrived: int) -> None:
+        super().__init__(body)
+        self.arrived = arrived
 
 
 class _Bus(MessageBus):
@@ -107,8 +118,9 @@ class DbusSystemd:
         self._user = user
         self._bus: _Bus | None = None
         self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
-        self._known: dict[UnitName, SystemdState] = {}
-        self._stale: set[UnitName] = set()
+        self._known = Known()
+        self._arrived = 0
+        self._reply_at: dict[int, int] = {}
         self._jobs: dict[str, asyncio.Future[str]] = {}
         self._ended: dict[str, str] = {}
         self._queueing = 0
@@ -131,7 +143,7 @@ class DbusSystemd:
             bus.add_message_handler(self._received)
             self._bus = bus
             for rule in _MATCHES:
-                await self._call_daemon("AddMatch", "s", rule)
+                await self._call(_DAEMON_PATH, _DAEMON, "AddMatch", "s", rule, destination=_DAEMON)
             await self._subscribe()
             self._changed(None)
             await bus.ended()
@@ -141,7 +153,7 @@ class DbusSystemd:
     def _lose(self, bus: _Bus) -> None:
         self._bus = None
         self._known.clear()
-        self._stale.clear()
+        self._reply_at.clear()
         self._ended.clear()
         for job in self._jobs.values():
             if not job.done():
@@ -168,7 +180,7 @@ class DbusSystemd:
             await self._manager(member, "asbb", list(paths), True, True)
         except _Refused as error:
             raise SystemdError(action, ", ".join(units), str(error)) from error
-        self._stale.update(units)
+        self._known.distrust(units)
 
     async def reload(self) -> None:
         try:
@@ -222,7 +234,7 @@ class DbusSystemd:
     async def forget(self, units: Sequence[UnitName]) -> None:
         await self._disable(units)
         for unit in units:
-            if self._known.pop(unit, SystemdState(unit=unit)).active == "failed":
+            if self._known.forget(unit).active == "failed":
                 with contextlib.suppress(_Refused):  # not loaded: nothing is on record
                     await self._manager("ResetFailedUnit", "s", unit)
 
@@ -240,37 +252,35 @@ class DbusSystemd:
         self, units: Iterable[UnitName], *, fresh: bool = False
     ) -> dict[UnitName, SystemdState]:
         names = list(units)
-        asked = names if fresh else [n for n in names if n not in self._known or n in self._stale]
+        asked = names if fresh else self._known.unknown(names)
         if asked:
-            self._stale.difference_update(asked)
-            listed = await self._list(asked)
-            await asyncio.gather(*(self._learn(state) for state in listed))
-        return {name: self._known.get(name, SystemdState(unit=name)) for name in names}
+            self._known.asking(asked)
+            for state, arrived in await self._list(asked):
+                self._known.learn(state, arrived)
+        lacking = self._known.take_lacking(names)
+        await asyncio.gather(*(self._complete(self._known.state(unit)) for unit in lacking))
+        return {name: self._known.state(name) for name in names}
 
-    async def _list(self, units: Sequence[UnitName]) -> list[SystemdState]:
-        """The entries of the units; one that systemd does not take spoils only its own."""
+    async def _list(self, units: Sequence[UnitName]) -> list[tuple[SystemdState, int]]:
+        """The entries of the units, and when they arrived.
+
+        One that systemd does not take spoils only its own.
+        """
         try:
             body = await self._manager("ListUnitsByNames", "as", list(units))
         except _Refused:
             if len(units) == 1:
-                return [SystemdState(unit=units[0], load="error")]
+                return [(SystemdState(unit=units[0], load="error"), self._arrived)]
             parts = await asyncio.gather(*(self._list([unit]) for unit in units))
             return [state for part in parts for state in part]
-        return list(listed_states(units, body[0]))
+        return [(state, body.arrived) for state in listed_states(units, body[0])]
 
-    async def _learn(self, listed: SystemdState) -> None:
-        """Remember a listed state with the details that the list leaves out."""
-        old = self._known.get(listed.unit)
-        told = (listed.load, listed.active, listed.sub)
-        if old is not None and (old.load, old.active, old.sub) == told:
-            return
-        self._known[listed.unit] = listed
-        wanted = wanted_properties(listed)
-        values = await asyncio.gather(*(self._get(listed.unit, *pair) for pair in wanted))
+    async def _complete(self, state: SystemdState) -> None:
+        """Ask for the details of the state that a unit came to."""
+        wanted = wanted_properties(state)
+        values = await asyncio.gather(*(self._get(state.unit, *pair) for pair in wanted))
         found = {pair[1]: v for pair, v in zip(wanted, values, strict=True) if v is not None}
-        now = self._known.get(listed.unit)
-        if now is not None and (now.active, now.sub) == (listed.active, listed.sub):
-            self._known[listed.unit] = apply_properties(now, found)
+        self._known.complete(state, found)
 
     async def fragments(self, units: Iterable[UnitName]) -> dict[UnitName, str]:
         names = list(units)
@@ -294,7 +304,9 @@ class DbusSystemd:
     # Signals
 
     def _received(self, message: Message) -> None:
+        self._arrived += 1
         if message.message_type is not MessageType.SIGNAL:
+            self._reply_at[message.reply_serial] = self._arrived
             return
         if message.member == "PropertiesChanged":
             self._properties_changed(message)
@@ -307,12 +319,8 @@ class DbusSystemd:
 
     def _properties_changed(self, message: Message) -> None:
         unit = unit_of_path(message.path)
-        if unit is None or (state := self._known.get(unit)) is None:
-            return
-        interface, properties = message.body[0], message.body[1]
-        values = {name: variant.value for name, variant in properties.items()}
-        self._known[unit] = apply_properties(state, values)
-        if interface == UNIT_INTERFACE:
+        values = {name: variant.value for name, variant in message.body[1].items()}
+        if unit is not None and self._known.signal(unit, values, self._arrived):
             self._changed(frozenset({unit}))
 
     def _job_removed(self, path: str, result: str) -> None:
@@ -324,7 +332,7 @@ class DbusSystemd:
             self._ended[path] = result
 
     def _everything_changed(self) -> None:
-        self._stale.update(self._known)
+        self._known.distrust()
         self._changed(None)
 
     def _owner_changed(self, owner: str) -> None:
@@ -344,15 +352,9 @@ class DbusSystemd:
 
     async def _manager(
         self, member: str, signature: str = "", *body: Any, timeout_s: float = CALL_S
-    ) -> list[Any]:
+    ) -> "_Body":
         return await self._call(
             _MANAGER_PATH, _MANAGER, member, signature, *body, timeout_s=timeout_s
-        )
-
-    async def _call_daemon(self, member: str, signature: str, *body: Any) -> list[Any]:
-        name = "org.freedesktop.DBus"
-        return await self._call(
-            "/org/freedesktop/DBus", name, member, signature, *body, destination=name
         )
 
     async def _call(
@@ -364,7 +366,7 @@ class DbusSystemd:
         *body: Any,
         destination: str = _SYSTEMD,
         timeout_s: float = CALL_S,
-    ) -> list[Any]:
+    ) -> "_Body":
         message = Message(
             destination=destination,
             path=path,
@@ -383,10 +385,11 @@ class DbusSystemd:
                 raise Unavailable(f"systemd did not answer {member}: {error!r}") from error
         if reply is None:
             raise Unavailable(f"the connection to systemd ended during {member}")
+        arrived = self._reply_at.pop(reply.reply_serial, 0)
         if reply.message_type is MessageType.ERROR:
             text = str(reply.body[0]) if reply.body else ""
             raise _Refused(str(reply.error_name), text)
-        return list(reply.body)
+        return _Body(reply.body, arrived)
 
 
 def _user_address() -> str:

@@ -78,7 +78,7 @@ def unit_state(
         since_s=state.since_s,
         job="refused" if refused else job_result(local, state, starting=starting),
         result=state.result,
-        exit_status=exit_text(state) if has_ended_badly(state) else "",
+        exit_status=exit_text(state) if state.has_gone_wrong else "",
         journal=tuple(line[:MAX_LINE] for line in lines[-JOURNAL_LINES:]),
     )
 
@@ -97,13 +97,10 @@ def _refused(machine: MachineId, unit: UnitName, hash_: str, reason: str) -> Uni
     )
 
 
-def has_ended_badly(state: SystemdState) -> bool:
-    """Whether the journal can say more of this state."""
-    return state.active == "failed" or state.sub == "auto-restart" or _went_wrong(state)
-
-
-def _went_wrong(state: SystemdState) -> bool:
-    return state.active == "inactive" and state.result not in ("", "success")
+def has_failed(local: LocalUnit, state: SystemdState) -> bool:
+    """Whether the journal can say why the unit is not up."""
+    job = local.note.job if local.note is not None and local.note.launched else ""
+    return state.has_gone_wrong or (not state.is_live and job not in ("", DONE, "canceled"))
 
 
 def job_result(local: LocalUnit, state: SystemdState, *, starting: bool) -> str:
@@ -116,7 +113,7 @@ def job_result(local: LocalUnit, state: SystemdState, *, starting: bool) -> str:
         return note.job if note else ""
     if state.active in ("activating", "deactivating"):
         return ""
-    return "failed" if has_ended_badly(state) else DONE
+    return "failed" if state.has_gone_wrong else DONE
 
 
 def exit_text(state: SystemdState) -> str:

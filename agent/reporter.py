@@ -15,7 +15,7 @@ from agent.report import (
     JOURNAL_LINES,
     SETTLE_S,
     Trouble,
-    has_ended_badly,
+    has_failed,
     is_simple,
     unit_state,
 )
@@ -113,7 +113,7 @@ class Reporter:
         unit = state.unit
         if _is_on_its_way(look, state) or self._settles(look.local, state):
             return
-        if not has_ended_badly(state):
+        if not has_failed(look.local, state):
             self._put(look, state, ())
         elif self._is_read(state):
             self._put(look, state, self._journals[unit].lines)

@@ -42,6 +42,11 @@ class SystemdState:
         """Whether anything of the unit runs, starts or stops."""
         return self.active not in ("inactive", "failed", "")
 
+    @property
+    def has_gone_wrong(self) -> bool:
+        """Whether the unit failed, or did and is about to be started again."""
+        return self.active == "failed" or self.sub == "auto-restart"
+
 
 class Systemd(Protocol):
     """The service manager of this machine.

@@ -11,6 +11,7 @@ from typing import Any
 from agent.systemd import SystemdState
 from fleet.names import UnitName, split_name
 
+SUCCESS = "success"
 UNIT_INTERFACE = "org.freedesktop.systemd1.Unit"
 _UNIT_PATH = "/org/freedesktop/systemd1/unit/"
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
@@ -77,35 +78,46 @@ def listed_states(
 ) -> Iterator[SystemdState]:
     """The states in an answer to ListUnitsByNames, which keeps the order of the question."""
     for unit, entry in zip(units, entries, strict=True):
-        yield SystemdState(unit=unit, load=str(entry[2]), active=str(entry[3]), sub=str(entry[4]))
+        load, active, sub = str(entry[2]), str(entry[3]), str(entry[4])
+        result = SUCCESS if load == "loaded" and active != "failed" else ""
+        yield SystemdState(unit=unit, load=load, active=active, sub=sub, result=result)
 
 
 def wanted_properties(state: SystemdState) -> tuple[tuple[str, str], ...]:
-    """What a list entry leaves out and a report of this state needs: (interface, property)."""
-    if state.load != "loaded" or state.active not in _SINCE:
+    """What a list entry leaves out and a report of this state needs: (interface, property).
+
+    Nothing for a unit that is inactive: asking would have systemd read its file once more.
+    """
+    if state.load != "loaded" or state.active not in _SINCE or state.active == "inactive":
         return ()
     wanted = [(UNIT_INTERFACE, _SINCE[state.active])]
     kind = split_name(state.unit).suffix
-    ended = not state.is_live or state.sub == "auto-restart"
-    if ended and kind in _WITH_RESULT:
+    if state.has_gone_wrong and kind in _WITH_RESULT:
         wanted.append((type_interface(state.unit), "Result"))
-    if ended and kind == "service":
+    if state.has_gone_wrong and kind == "service":
         wanted.append((type_interface(state.unit), "ExecMainCode"))
         wanted.append((type_interface(state.unit), "ExecMainStatus"))
     return tuple(wanted)
 
 
 def apply_properties(state: SystemdState, changed: Mapping[str, Any]) -> SystemdState:
-    """The state after some of its properties changed; properties it does not hold are passed by."""
+    """The state after some of its properties changed; properties it does not hold are passed by.
+
+    As in systemd, a result is that of the last run, and success until something goes wrong.
+    """
     active = str(changed.get("ActiveState", state.active))
     stamp = changed.get(_SINCE.get(active, ""))
-    return replace(
+    now = replace(
         state,
         active=active,
         sub=str(changed.get("SubState", state.sub)),
-        since_s=state.since_s if stamp is None else int(stamp) / 1e6,
-        result=str(changed.get("Result", state.result)),
-        exit_code=int(changed.get("ExecMainCode", state.exit_code)),
-        exit_status=int(changed.get("ExecMainStatus", state.exit_status)),
+        since_s=int(stamp) / 1e6 if stamp else state.since_s,
         invocation=bytes(changed.get("InvocationID", b"")).hex() or state.invocation,
+    )
+    wrong = now.has_gone_wrong
+    return replace(
+        now,
+        result=str(changed.get("Result", state.result)) if wrong else SUCCESS,
+        exit_code=int(changed.get("ExecMainCode", state.exit_code)) if wrong else 0,
+        exit_status=int(changed.get("ExecMainStatus", state.exit_status)) if wrong else 0,
     )

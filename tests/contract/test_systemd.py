@@ -325,6 +325,18 @@ async def test_many_starts_at_once_all_end(kind: str, folder: Path) -> None:
         assert {state.active for state in states.values()} == {"active"}
 
 
+async def test_ends_that_come_amid_questions_are_not_lost(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        for number in range(20):
+            unit = await world.make(f"amid-{number}.service", ABSENT)
+            asking = [asyncio.create_task(world.systemd.states([unit])) for _ in range(3)]
+            await world.start(unit)
+            asking += [asyncio.create_task(world.systemd.states([unit], fresh=True))]
+            await world.until(unit, lambda s: s.active == "failed")
+            await asyncio.gather(*asking)
+            assert (await world.state(unit)).active == "failed"
+
+
 async def test_new_contents_are_seen_after_a_reload(kind: str, folder: Path) -> None:
     async with world_of(kind, folder) as world:
         unit = await world.make("changed.service", SLEEPER)

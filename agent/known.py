@@ -1,0 +1,90 @@
+"""What is known of units from systemd's answers and signals, which do not come in one line.
+
+Pure. Answers and signals are numbered as they arrive, since an answer is dealt with by whoever
+asked, perhaps after signals that arrived later: of the two, the later one knows better.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from agent.systemd import SystemdState
+from agent.wire import apply_properties
+from fleet.names import UnitName
+
+
+class Known:
+    """The states of the units that were asked about."""
+
+    def __init__(self) -> None:
+        self._states: dict[UnitName, SystemdState] = {}
+        self._signal_at: dict[UnitName, int] = {}
+        self._stale: set[UnitName] = set()
+        self._lacking: set[UnitName] = set()
+
+    def state(self, unit: UnitName) -> SystemdState:
+        """What is known of the unit; of one never asked about, that systemd does not find it."""
+        return self._states.get(unit, SystemdState(unit=unit))
+
+    def unknown(self, units: Iterable[UnitName]) -> list[UnitName]:
+        """Those of the units that have to be asked about."""
+        return [unit for unit in units if unit not in self._states or unit in self._stale]
+
+    def asking(self, units: Iterable[UnitName]) -> None:
+        """The units are being asked about now."""
+        self._stale.difference_update(units)
+
+    def learn(self, listed: SystemdState, arrived: int) -> None:
+        """Take in an entry of a list, which lacks the details of a state that is news."""
+        unit = listed.unit
+        old = self._states.get(unit)
+        if old is not None and self._signal_at.get(unit, 0) > arrived:
+            self._states[unit] = replace(old, load=listed.load)
+        elif old is None or _outline(old) != _outline(listed):
+            self._states[unit] = listed
+            self._lacking.add(unit)
+
+    def signal(self, unit: UnitName, changed: Mapping[str, Any], arrived: int) -> bool:
+        """Take in a signal; False if nobody asked about the unit."""
+        old = self._states.get(unit)
+        if old is None:
+            return False
+        self._signal_at[unit] = arrived
+        self._states[unit] = new = apply_properties(old, changed)
+        if new.has_gone_wrong and _outline(new) != _outline(old):
+            self._lacking.add(unit)
+        return True
+
+    def take_lacking(self, units: Iterable[UnitName]) -> frozenset[UnitName]:
+        """Those of the units whose details are to be asked for now."""
+        found = frozenset(self._lacking.intersection(units))
+        self._lacking -= found
+        return found
+
+    def complete(self, asked: SystemdState, details: Mapping[str, Any]) -> None:
+        """Take in the details of a state, unless the unit has gone on to another."""
+        now = self._states.get(asked.unit)
+        if now is not None and _outline(now) == _outline(asked):
+            self._states[asked.unit] = apply_properties(now, details)
+
+    def distrust(self, units: Iterable[UnitName] | None = None) -> None:
+        """Have the units, by default all, asked about anew."""
+        self._stale.update(self._states if units is None else units)
+
+    def forget(self, unit: UnitName) -> SystemdState:
+        """Let go of the unit; returns what was known."""
+        last = self.state(unit)
+        self._states.pop(unit, None)
+        self._signal_at.pop(unit, None)
+        self._stale.discard(unit)
+        self._lacking.discard(unit)
+        return last
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        for unit in list(self._states):
+            self.forget(unit)
+
+
+def _outline(state: SystemdState) -> tuple[str, str, str]:
+    return state.load, state.active, state.sub
