@@ -69,6 +69,7 @@ class Election:
         self._settings = settings
         self.unavailable_at_s: float | None = None
         """When the store was last found unavailable, by the loop's clock."""
+        self._try_fails = False
 
     async def win(self) -> Term:
         """Wait for as long as it takes until this engine leads."""
@@ -83,22 +84,25 @@ class Election:
         while True:
             await mirror.wait(RETRY_S if not mirror.is_current else self._settings.ttl_s)
             if not mirror.is_current:
-                self._note_outage(mirror.outages > 0)
+                if mirror.outages:
+                    self._note_outage()
             elif self._registry.keys.engine not in mirror.entries:
                 try:
                     term = await self._try()
                 except Unavailable as error:
-                    self._note_outage(True)
-                    _log.warning("the engine cannot stand for election: %s", error)
+                    level = logging.DEBUG if self._try_fails else logging.WARNING
+                    _log.log(level, "the engine cannot stand for election: %s", error)
+                    self._try_fails = True
+                    self._note_outage()
                     await asyncio.sleep(RETRY_S)
                     mirror.nudge()
                     continue
+                self._try_fails = False
                 if term is not None:
                     return term
 
-    def _note_outage(self, is_out: bool) -> None:
-        if is_out:
-            self.unavailable_at_s = _now_s()
+    def _note_outage(self) -> None:
+        self.unavailable_at_s = _now_s()
 
     async def _try(self) -> Term | None:
         """Take the leader key if it is free."""
@@ -132,7 +136,7 @@ class Election:
             except LeaseLost:
                 term.end("its lease has ended in the store")
             except (Unavailable, TimeoutError):
-                self._note_outage(True)
+                self._note_outage()
                 pause_s = min(RETRY_S, max(_LEAST_PAUSE_S, term.valid_until_s - _now_s()))
             else:
                 term.valid_until_s = self._valid_until_s(asked_at_s)

@@ -14,11 +14,11 @@ from engine.apply import TASKS_PER_COMMIT, decide
 from engine.election import ElectionSettings, Term
 from engine.losses import EngineMemory, Hold
 from engine.plan import Plan, PlanSettings, plan
-from engine.tasks import Task
+from engine.tasks import Task, TaskKind
 from engine.view import LeaderStore, StoredHold, View, observe, prefixes_of
 from fleet.errors import Conflict, Unavailable
 from fleet.registry import Registry
-from fleet.store.mirror import Mirror
+from fleet.store.mirror import RETRY_S, Mirror
 
 _log = logging.getLogger(__name__)
 
@@ -70,9 +70,9 @@ class Leading:
         self._seen = -1
         self._is_moving = False
         self._hold_told = False
+        self._write_fails = False
         self._look_at_s: float | None = None
         self._full_at_s = 0.0
-        self._trim_at_s = 0.0
         self._problems: frozenset[str] = frozenset()
         self._grant_amnesty()
 
@@ -80,7 +80,8 @@ class Leading:
         """Lead until the term is over."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                work = [tasks.create_task(self._mirror.run()), tasks.create_task(self._passes())]
+                parts = (self._mirror.run(), self._passes(), self._sweeps())
+                work = [tasks.create_task(part) for part in parts]
                 await self._term.ended.wait()
                 for task in work:
                     task.cancel()
@@ -152,13 +153,14 @@ class Leading:
             unreadable_machines=view.unreadable_machines,
         )
         busy_s = time.monotonic() - began_s
-        if not await self._carry_out(made):
-            self._look_at_s = _now_s() + _AGAIN_S
+        again_s = await self._carry_out(made)
+        if again_s is not None:
+            self._look_at_s = _now_s() + again_s
             return busy_s
         self._memory = made.memory
         self._look_at_s = made.wake_at_s
         self._is_moving = any(row.leaving for row in view.cluster.schedule)
-        await self._sweep()
+        self._full_at_s = now_s + self._settings.reconcile_interval_s
         return busy_s
 
     def _recall(self, stored: StoredHold | None, now_s: float) -> EngineMemory:
@@ -174,22 +176,25 @@ class Leading:
         self._hold_told = stored is not None
         return memory
 
-    async def _carry_out(self, made: Plan) -> bool:
-        """Write the tasks; False if they have to be thought over."""
+    async def _carry_out(self, made: Plan) -> float | None:
+        """Write the tasks; if they have to be thought over, in how many seconds."""
         try:
             for start in range(0, len(made.tasks), TASKS_PER_COMMIT):
                 if not self._term.is_valid:
                     self._term.end("its lease could not be renewed in time")
-                    return False
+                    return RETRY_S
                 await self._write(made.tasks[start : start + TASKS_PER_COMMIT])
+                self._write_fails = False
         except Conflict:
             _log.debug("the cluster changed while the engine planned; it looks again")
-            return False
+            return _AGAIN_S
         except Unavailable as error:
-            _log.warning("the engine cannot write, nothing is changed: %s", error)
+            level = logging.DEBUG if self._write_fails else logging.WARNING
+            _log.log(level, "the engine cannot write, and tries again and again: %s", error)
+            self._write_fails = True
             self._note_outage()
-            return False
-        return True
+            return RETRY_S
+        return None
 
     async def _write(self, tasks: tuple[Task, ...]) -> None:
         leader = self._term.leader
@@ -200,19 +205,17 @@ class Leading:
         ]
         await self._registry.commit_as(leader, decisions)
         for task in tasks:
-            _log.info("%s", task)
+            level = logging.WARNING if task.kind is TaskKind.HOLD else logging.INFO
+            _log.log(level, "%s", task)
 
-    async def _sweep(self) -> None:
-        """Once in a while, forget old events."""
-        now_s = _now_s()
-        self._full_at_s = now_s + self._settings.reconcile_interval_s
-        if now_s < self._trim_at_s:
-            return
-        self._trim_at_s = now_s + self._settings.reconcile_interval_s
-        try:
-            await self._registry.trim_events(self._settings.events_kept)
-        except (Conflict, Unavailable) as error:
-            _log.info("old events could not be removed: %s", error)
+    async def _sweeps(self) -> None:
+        """Once in a while, forget old events; beside the passes, which it must not delay."""
+        while True:
+            await asyncio.sleep(self._settings.reconcile_interval_s)
+            try:
+                await self._registry.trim_events(self._settings.events_kept)
+            except (Conflict, Unavailable) as error:
+                _log.info("old events could not be removed: %s", error)
 
     def _tell_problems(self, view: View) -> None:
         problems = frozenset(view.cluster.problems)
