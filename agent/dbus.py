@@ -319,8 +319,9 @@ class DbusSystemd:
 
     def _properties_changed(self, message: Message) -> None:
         unit = unit_of_path(message.path)
-        values = {name: variant.value for name, variant in message.body[1].items()}
-        if unit is not None and self._known.signal(unit, values, self._arrived):
+        if unit is not None and unit in self._known:
+            values = {name: variant.value for name, variant in message.body[1].items()}
+            self._known.signal(unit, values, self._arrived)
             self._changed(frozenset({unit}))
 
     def _job_removed(self, path: str, result: str) -> None:

@@ -22,6 +22,9 @@ class Known:
         self._stale: set[UnitName] = set()
         self._lacking: set[UnitName] = set()
 
+    def __contains__(self, unit: object) -> bool:
+        return unit in self._states
+
     def state(self, unit: UnitName) -> SystemdState:
         """What is known of the unit; of one never asked about, that systemd does not find it."""
         return self._states.get(unit, SystemdState(unit=unit))
@@ -44,16 +47,13 @@ class Known:
             self._states[unit] = listed
             self._lacking.add(unit)
 
-    def signal(self, unit: UnitName, changed: Mapping[str, Any], arrived: int) -> bool:
-        """Take in a signal; False if nobody asked about the unit."""
-        old = self._states.get(unit)
-        if old is None:
-            return False
+    def signal(self, unit: UnitName, changed: Mapping[str, Any], arrived: int) -> None:
+        """Take in a signal about a unit that somebody asked about."""
+        old = self.state(unit)
         self._signal_at[unit] = arrived
         self._states[unit] = new = apply_properties(old, changed)
         if new.has_gone_wrong and _outline(new) != _outline(old):
             self._lacking.add(unit)
-        return True
 
     def take_lacking(self, units: Iterable[UnitName]) -> frozenset[UnitName]:
         """Those of the units whose details are to be asked for now."""

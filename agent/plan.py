@@ -39,6 +39,7 @@ class Kind(StrEnum):
     START = "start"
 
 
+NOT_SCHEDULED = "it is no longer scheduled here"
 ORDER: Mapping[Kind, int] = {kind: place for place, kind in enumerate(Kind)}
 
 
@@ -101,9 +102,13 @@ def plan(
     *,
     files: Mapping[str, UnitFile],
     machine: Machine,
+    unwanted: str = NOT_SCHEDULED,
 ) -> Plan:
-    """What to do now so that the machine comes to match the rows of its schedule."""
-    draft = _Draft(desired, here, files, machine)
+    """What to do now so that the machine comes to match the rows of its schedule.
+
+    `unwanted` is why units without a row have to go.
+    """
+    draft = _Draft(desired, here, files, machine, unwanted)
     for unit in sorted(desired.keys() | here.local.keys()):
         if unit in here.stopping or unit in here.resting:
             continue
@@ -124,7 +129,9 @@ class _Draft:
         here: Here,
         files: Mapping[str, UnitFile],
         machine: Machine,
+        unwanted: str,
     ) -> None:
+        self._unwanted = unwanted
         self._desired = desired
         self._here = here
         self._files = files
@@ -137,11 +144,11 @@ class _Draft:
     def take_away(self, local: LocalUnit) -> None:
         unit = local.unit
         if unit in self._here.foreign:
-            self._do(Kind.UNLOAD, unit, "it is not scheduled here, and what runs is not fleet's")
+            self._do(Kind.UNLOAD, unit, f"{self._unwanted}, and what runs is not fleet's")
         elif self._here.is_live(unit):
-            self._do(Kind.STOP, unit, "it is no longer scheduled here")
+            self._do(Kind.STOP, unit, self._unwanted)
         else:
-            self._do(Kind.UNLOAD, unit, "it is no longer scheduled here and has stopped")
+            self._do(Kind.UNLOAD, unit, f"{self._unwanted}, and it has stopped")
 
     def bring(self, row: Assignment) -> None:
         unit = row.unit

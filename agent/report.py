@@ -20,6 +20,7 @@ MAX_LINE = 500
 SETTLE_S = 0.1
 
 _CLD_EXITED = 1
+_CLD_DUMPED = 3
 _EXIT_NAMES = dict(
     enumerate(
         "CHDIR NICE FDS EXEC MEMORY LIMITS OOM_ADJUST SIGNAL_MASK STDIN STDOUT CHROOT IOPRIO "
@@ -128,7 +129,8 @@ def exit_text(state: SystemdState) -> str:
         name = signal.Signals(status).name.removeprefix("SIG")
     except ValueError:
         name = "?"
-    return f"code=killed, status={status}/{name}"
+    how = "dumped" if code == _CLD_DUMPED else "killed"
+    return f"code={how}, status={status}/{name}"
 
 
 def is_simple(unit: UnitName, file: UnitFile) -> bool:

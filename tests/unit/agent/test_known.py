@@ -1,0 +1,154 @@
+"""D-Bus messages as values, and which of an answer and a signal knows better."""
+
+import pytest
+
+from agent.known import Known
+from agent.systemd import SystemdState
+from agent.wire import (
+    apply_properties,
+    escape_label,
+    listed_states,
+    type_interface,
+    unescape_label,
+    unit_of_path,
+    unit_path,
+    wanted_properties,
+)
+from fleet.names import UnitName
+
+UNIT = UnitName("a.service")
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        pytest.param("web.service", "web_2eservice", id="a dot"),
+        pytest.param("worker@1-2.service", "worker_401_2d2_2eservice", id="an instance"),
+        pytest.param("1.service", "_31_2eservice", id="a digit in front"),
+        pytest.param("a_b.service", "a_5fb_2eservice", id="an underscore"),
+        pytest.param("x\\x2dy.mount", "x_5cx2dy_2emount", id="a backslash"),
+        pytest.param("ü.service", "_c3_bc_2eservice", id="beyond ASCII"),
+        pytest.param("", "_", id="nothing"),
+    ],
+)
+def test_labels_go_there_and_back(name: str, label: str) -> None:
+    assert escape_label(name) == label
+    assert unescape_label(label) == name
+
+
+@pytest.mark.parametrize("label", ["a_", "a_2", "a_zz"])
+def test_stray_underscore_stands_for_itself(label: str) -> None:
+    assert unescape_label(label) == label
+
+
+def test_unit_of_its_path_and_of_others() -> None:
+    assert unit_of_path(unit_path(UNIT)) == UNIT
+    assert unit_of_path("/org/freedesktop/systemd1/job/7") is None
+    assert unit_of_path(None) is None
+    assert type_interface("a.automount") == "org.freedesktop.systemd1.Automount"
+
+
+def listed(active: str, sub: str = "", load: str = "loaded") -> SystemdState:
+    entry = [UNIT, "text", load, active, sub, "", "/path", 0, "", "/"]
+    return next(listed_states([UNIT], [entry]))
+
+
+@pytest.mark.parametrize(
+    ("state", "names"),
+    [
+        pytest.param(listed("inactive", load="not-found"), [], id="unknown"),
+        pytest.param(listed("inactive"), [], id="not in use: asking would load it"),
+        pytest.param(listed("active"), ["ActiveEnterTimestamp"], id="active"),
+        pytest.param(listed("activating"), ["InactiveExitTimestamp"], id="activating"),
+        pytest.param(
+            listed("failed"),
+            ["InactiveEnterTimestamp", "Result", "ExecMainCode", "ExecMainStatus"],
+            id="failed",
+        ),
+        pytest.param(
+            listed("activating", "auto-restart"),
+            ["InactiveExitTimestamp", "Result", "ExecMainCode", "ExecMainStatus"],
+            id="restarting",
+        ),
+        pytest.param(listed("maintenance"), [], id="a state unheard of"),
+    ],
+)
+def test_wanted_properties(state: SystemdState, names: list[str]) -> None:
+    assert [name for _, name in wanted_properties(state)] == names
+
+
+def test_result_is_success_until_something_goes_wrong() -> None:
+    failed = apply_properties(
+        listed("active"),
+        {
+            "ActiveState": "failed",
+            "Result": "signal",
+            "ExecMainCode": 2,
+            "ExecMainStatus": 9,
+            "InactiveEnterTimestamp": 2_500_000,
+            "InvocationID": b"\x01\xff",
+            "Unheard": object(),
+        },
+    )
+    assert (failed.result, failed.exit_code, failed.exit_status) == ("signal", 2, 9)
+    assert (failed.since_s, failed.invocation) == (2.5, "01ff")
+
+    again = apply_properties(failed, {"ActiveState": "active", "ActiveEnterTimestamp": 0})
+    assert (again.result, again.exit_code, again.exit_status) == ("success", 0, 0)
+    assert again.since_s == 2.5
+
+
+def known_with(*states: SystemdState) -> Known:
+    known = Known()
+    for number, state in enumerate(states, start=1):
+        known.learn(state, number)
+    return known
+
+
+def test_signal_after_the_list_knows_better_though_the_list_is_read_later() -> None:
+    known = known_with(listed("inactive", load="not-found"))
+    known.signal(UNIT, {"ActiveState": "failed"}, arrived=8)
+    known.learn(listed("active"), arrived=7)
+
+    assert (known.state(UNIT).active, known.state(UNIT).load) == ("failed", "loaded")
+
+
+def test_list_after_the_signal_knows_better() -> None:
+    known = known_with(listed("active"))
+    known.signal(UNIT, {"ActiveState": "deactivating"}, arrived=7)
+    known.learn(listed("inactive"), arrived=8)
+
+    assert known.state(UNIT).active == "inactive"
+
+
+def test_details_are_asked_for_once_per_state() -> None:
+    known = known_with(listed("active"))
+    assert known.take_lacking([UNIT]) == {UNIT}
+    known.learn(listed("active"), arrived=2)
+    known.signal(UNIT, {"ActiveState": "inactive"}, arrived=3)
+    assert known.take_lacking([UNIT]) == frozenset()
+    known.signal(UNIT, {"ActiveState": "failed"}, arrived=4)
+
+    assert known.take_lacking([UNIT]) == {UNIT}
+
+
+def test_details_of_a_state_that_is_over_are_dropped() -> None:
+    known = known_with(listed("failed"))
+    asked = known.state(UNIT)
+    known.signal(UNIT, {"ActiveState": "active"}, arrived=2)
+    known.complete(asked, {"Result": "signal"})
+
+    assert known.state(UNIT).result == "success"
+
+
+def test_what_is_doubtful_is_asked_for_anew() -> None:
+    known = known_with(listed("active"))
+    other = UnitName("b.service")
+    assert known.unknown([UNIT, other]) == [other]
+    known.distrust()
+    assert known.unknown([UNIT]) == [UNIT]
+    known.asking([UNIT])
+    assert known.unknown([UNIT]) == []
+    assert known.forget(UNIT).active == "active"
+    assert known.unknown([UNIT]) == [UNIT]
+    assert UNIT not in known
