@@ -8,9 +8,9 @@ be checked against it.
 import json
 import os
 import subprocess
-import time
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,16 +116,11 @@ class Operator:
             timeout=timeout_s,
         )
 
-    def begin(self, *words: str, through: str = "") -> subprocess.Popen[str]:
-        """Start fleetctl and let it run beside."""
-        return subprocess.Popen(
-            [FLEETCTL, *words],
-            cwd=self.folder,
-            env=self._environment(through or self.through, ""),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def at_once(self, *commands: Sequence[str], timeout_s: float = DEADLINE_S) -> list[Done]:
+        """Run several fleetctl beside each other."""
+        with ThreadPoolExecutor(len(commands)) as pool:
+            running = [pool.submit(self.fleetctl, *c, timeout_s=timeout_s) for c in commands]
+            return [future.result() for future in running]
 
     def inside(self, machine: str, *words: str, timeout_s: float = DEADLINE_S) -> Done:
         """Run fleetctl on a machine, as root there, in a copy of the folder."""
@@ -278,6 +273,18 @@ class Operator:
         said = eventually(lambda: self.store("engine"))
         return self.name_of(json.loads(said["engine"])["machine"])
 
+    def etcd_leader(self) -> str:
+        """The member of etcd that leads the others, once one does."""
+        return eventually(self._etcd_leader)
+
+    def _etcd_leader(self) -> str:
+        for member in json.loads(self._etcdctl("endpoint", "status", "--write-out=json")):
+            address = member["Endpoint"].removeprefix("http://").partition(":")[0]
+            status = member["Status"]
+            if status["leader"] == status["header"]["member_id"]:
+                return next(n.name for n in self.sandbox.spec.nodes if n.address == address)
+        return ""
+
     def _etcdctl(self, *words: str) -> str:
         members = ",".join(f"http://{n.address}:2379" for n in self.sandbox.spec.of_kind(Kind.ETCD))
         argv = ["env", "ETCDCTL_API=3", "etcdctl", f"--endpoints={members}", *words]
@@ -292,13 +299,3 @@ class Operator:
 def _exec(command: str) -> str:
     assert "'" not in command, "the command stands in single quotes"
     return command
-
-
-def throughout(seconds: float, check: Callable[[], object], *, every_s: float = 0.5) -> None:
-    """The check holds (raises nothing) now and again and again for so many seconds."""
-    end = time.monotonic() + seconds
-    while True:
-        check()
-        if time.monotonic() >= end:
-            return
-        time.sleep(every_s)
