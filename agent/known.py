@@ -42,7 +42,8 @@ class Known:
         unit = listed.unit
         old = self._states.get(unit)
         if old is not None and self._signal_at.get(unit, 0) > arrived:
-            self._states[unit] = replace(old, load=listed.load)
+            # What runs by the later word of a signal was found, whatever the earlier list says.
+            self._states[unit] = old if old.is_live else replace(old, load=listed.load)
         elif old is None or _outline(old) != _outline(listed):
             self._states[unit] = listed
             self._lacking.add(unit)
@@ -51,7 +52,10 @@ class Known:
         """Take in a signal about a unit that somebody asked about."""
         old = self.state(unit)
         self._signal_at[unit] = arrived
-        self._states[unit] = new = apply_properties(old, changed)
+        new = apply_properties(old, changed)
+        if new.is_live and not old.is_live:
+            new = replace(new, load="loaded")  # systemd starts only what it has loaded
+        self._states[unit] = new
         if new.has_gone_wrong and _outline(new) != _outline(old):
             self._lacking.add(unit)
 

@@ -152,3 +152,22 @@ def test_what_is_doubtful_is_asked_for_anew() -> None:
     assert known.forget(UNIT).active == "active"
     assert known.unknown([UNIT]) == [UNIT]
     assert UNIT not in known
+
+
+def test_unit_that_starts_counts_as_loaded_though_a_list_missed_its_file() -> None:
+    known = Known()
+    known.learn(SystemdState(unit=UNIT, load="not-found"), 1)
+
+    known.signal(UNIT, {"ActiveState": "active", "SubState": "running"}, 2)
+
+    assert known.state(UNIT).load == "loaded"
+
+
+def test_list_from_before_a_start_does_not_unload_what_runs() -> None:
+    known = Known()
+    known.learn(SystemdState(unit=UNIT, load="loaded"), 1)
+    known.signal(UNIT, {"ActiveState": "active", "SubState": "running"}, 3)
+
+    known.learn(SystemdState(unit=UNIT, load="not-found"), 2)
+
+    assert (known.state(UNIT).load, known.state(UNIT).active) == ("loaded", "active")
