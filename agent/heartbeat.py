@@ -29,6 +29,8 @@ POLL_S = 0.5
 GRACE_S = 2.0
 LEAVE_S = 2.0
 JOIN_S = 5.0
+# fleet 1.0's words: its users search their journals for them.
+OVERDUE = "Server monitor triggered: Monitor timed out before successful heartbeat"
 
 OnSession = Callable[[LeaseId | None], None]
 
@@ -56,6 +58,7 @@ class Membership:
         self._session = session
         self._lease: LeaseId | None = None
         self._registered: Machine | None = None
+        self._overdue = False
         self._wake = asyncio.Event()
         self.problem = "this machine is not registered yet"
         """Why the machine is not registered, empty if it is."""
@@ -100,7 +103,7 @@ class Membership:
             if clock() - since_s >= self._ttl_s / 3:
                 await self._store.renew(lease)
                 since_s = clock()
-        self._lease, self.renewed_s = lease, since_s
+        self._lease, self.renewed_s, self._overdue = lease, since_s, False
         self.problem = ""
         _log.info("this machine is registered in the cluster")
         self._session(lease)
@@ -143,12 +146,20 @@ class Membership:
                     await self._store.renew(lease)
             except (Unavailable, TimeoutError) as error:
                 self._worry(f"the machine's lease cannot be renewed: {error!r}")
+                self._watch_the_time(clock())
                 await asyncio.sleep(RETRY_S)
                 continue
             if self.problem:
                 _log.info("the machine's lease is renewed again")
-            self.problem, self.renewed_s = "", began_s
+            self.problem, self.renewed_s, self._overdue = "", began_s, False
             return
+
+    def _watch_the_time(self, now_s: float) -> None:
+        """Say once that the lease's time is over, as far as one can tell from here."""
+        if self._overdue or self.renewed_s is None or now_s < self.renewed_s + self._ttl_s:
+            return
+        self._overdue = True
+        _log.error("%s; units stay as they are, and it is tried again", OVERDUE)
 
     async def _check_registration(self, lease: LeaseId) -> None:
         """Register anew if the machine changed or the entry is not what it was."""

@@ -2,18 +2,20 @@
 
 It watches nothing but its own schedule. Each pass observes (rows, files, notes, systemd's states),
 plans, acts and reports; what changes something wakes the next pass, and a full one now and then is
-the safety net. It acts only on a mirror that is current: while the store cannot be read, nothing
-here changes. Being cancelled is how it ends, and that touches no unit.
+the safety net. It acts only on a mirror that is current and while the machine is registered: as
+long as the store cannot be read, or another machine has the same id, nothing here changes. Being
+cancelled is how it ends, and that touches no unit; `depart` takes them all away first.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 
 from agent.act import Actor
 from agent.doubt import doubt
 from agent.local import LocalUnit, LocalUnits
-from agent.plan import Here, Kind, Plan, missing_files, plan
+from agent.plan import NOT_SCHEDULED, Here, Kind, Plan, missing_files, plan
 from agent.publisher import Publisher
 from agent.report import Trouble
 from agent.reporter import Look, Reporter
@@ -38,6 +40,7 @@ STOPS_TOGETHER_S = 0.2
 DOUBT_S = 10.0
 # The shortest sleep: a moment that a timer missed by a rounding error passes within it.
 TICK_S = 0.001
+DEPARTING = "fleetd leaves the cluster (on_stop = leave)"
 
 
 class Agent:
@@ -59,6 +62,9 @@ class Agent:
         self._files: dict[str, UnitFile] = {}
         self._problems: frozenset[str] = frozenset()
         self._reached = False
+        self._registered = False
+        self._departing = False
+        self._departed = asyncio.Event()
         self._last_row = 0
         self._next_full_s = 0.0
         self._retry_s: float | None = None
@@ -66,8 +72,38 @@ class Agent:
         """Why nothing is done here now, empty when all is well."""
 
     def use_lease(self, lease: LeaseId | None) -> None:
-        """Publish under this lease from now on; with None wait for one."""
+        """Act, and publish under this lease, from now on; with None do neither."""
         self._publisher.use_lease(lease)
+        self._registered = lease is not None
+        self._mirror.nudge()
+
+    async def depart(self, timeout_s: float) -> tuple[UnitName, ...]:
+        """Stop and unload every unit here, whatever the schedule says, while run() goes on.
+
+        Returns when none is left, or those that are when the time is over.
+        """
+        self._departing = True
+        self._mirror.nudge()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._departed.wait()
+        return tuple(sorted(self._local.read()))
+
+    def describe(self) -> dict[str, dict[str, str]]:
+        """What is asked of each unit here, and how it is; for whoever debugs fleetd."""
+        told = {}
+        for unit, row in sorted(self._rows.items()):
+            state = self._publisher.state(unit)
+            told[unit] = {"target": row.target.value} | (
+                {"load": state.load, "active": state.active, "sub": state.sub} if state else {}
+            )
+        return told
+
+    @property
+    def _may_act(self) -> bool:
+        if self._departing:
+            return self._reached  # the store has no say in it
+        return self._reached and self._registered and self._mirror.is_current
 
     async def run(self) -> None:
         """Run for ever; cancel it to end it, which leaves every unit as it is."""
@@ -86,7 +122,7 @@ class Agent:
         while True:
             await self._mirror.wait(self._wait_s(clock()))
             await self._actor.gather_stops(STOPS_TOGETHER_S)
-            if not (self._mirror.is_current and self._reached):
+            if not self._may_act:
                 continue
             self._retry_s = None
             try:
@@ -97,7 +133,7 @@ class Agent:
 
     def _wait_s(self, now_s: float) -> float | None:
         """Until when the loop may sleep; while it could not act anyway, until it is woken."""
-        if not (self._mirror.is_current and self._reached):
+        if not self._may_act:
             return None
         if self._retry_s is not None:
             return max(TICK_S, self._retry_s - now_s)
@@ -106,9 +142,9 @@ class Agent:
         return max(TICK_S, moment_s - now_s)
 
     async def _pass(self, *, full: bool) -> None:
-        rows = self._read_rows()
+        rows = {} if self._departing else self._read_rows()
         local = self._local.read()
-        if local and not rows and not await self._believes_emptiness(local):
+        if local and not (rows or self._departing) and not await self._believes_emptiness(local):
             return
         self._forgive_changed(rows)
         self._rows = rows
@@ -116,9 +152,15 @@ class Agent:
         states = await self._systemd.states(names, fresh=full)
         here = await self._observe(local, states)
         await self._fetch(rows, here)
-        made = plan(rows, here, files=self._files, machine=Machine(id=self._machine))
-        if not self._mirror.is_current:
-            return  # it was lost while we looked: hands off
+        made = plan(
+            rows,
+            here,
+            files=self._files,
+            machine=Machine(id=self._machine),
+            unwanted=DEPARTING if self._departing else NOT_SCHEDULED,
+        )
+        if not self._may_act:
+            return  # that was lost while we looked: hands off
         self._hold(made, here)
         await self._actor.carry_out(made, self._contents(made))
         self._reporter.touch(names if full else ())
@@ -127,6 +169,8 @@ class Agent:
             self._retry_s = asyncio.get_running_loop().time() + REFUSED_S
         if full:
             self._next_full_s = asyncio.get_running_loop().time() + FULL_PASS_S
+        if self._departing and not self._local.read():
+            self._departed.set()
 
     # Observing
 

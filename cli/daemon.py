@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 DATABASE = "fleet.db"
 # How often a machine without a public_ip looks whether its address has changed, as fleet 1.0 did.
 _ADDRESS_S = 60.0
+# How long the units of a machine that leaves may take to stop: as long as fleet 1.0 gave them.
+DEPART_S = 60.0
 
 # What SIGHUP applies; the rest takes a restart.
 RELOADABLE = ("metadata", "public_ip", "verbosity", "on_stop")
@@ -54,6 +56,7 @@ class Daemon:
         self._machine = describe_machine(config, self._machine_id, self._boot_id)
         self._lease: LeaseId | None = None
         self._parts: _Parts | None = None
+        self._is_member = asyncio.Event()
         self._stop = asyncio.Event()
 
     def warn(self, warnings: Iterable[str]) -> None:
@@ -122,8 +125,8 @@ class Daemon:
             asyncio.create_task(self._keep_address(), name="address"),
             asyncio.create_task(self._keep_watchdog(), name="watchdog"),
         ]
-        if not self._config.disable_engine:
-            running.append(asyncio.create_task(parts.engine.run(), name="engine"))
+        engine = asyncio.create_task(self._lead(parts.engine), name="engine")
+        running.append(engine)
         stop = asyncio.create_task(self._stop.wait(), name="stop")
         leave = False
         try:
@@ -131,25 +134,49 @@ class Daemon:
             for task in done - {stop}:
                 task.result()
                 raise Unavailable(f"the {task.get_name()} ended by itself")
-            leave = await self._wants_to_leave(parts)
+            leave = await self._may_leave(parts, engine)
         finally:
             for task in (stop, *running):
                 task.cancel()
             await asyncio.gather(stop, *running, return_exceptions=True)
             await parts.heartbeat.stop(leave=leave)
 
-    async def _wants_to_leave(self, parts: "_Parts") -> bool:
-        """Whether the units here are to start elsewhere at once, now that fleetd stops."""
-        if self._config.on_stop is OnStop.LEAVE:
+    async def _lead(self, engine: Engine) -> None:
+        """Stand for election once this machine is known to be the only one of its id."""
+        await self._is_member.wait()
+        if self._config.disable_engine:
+            await asyncio.Event().wait()
+        await engine.run()
+
+    async def _may_leave(self, parts: "_Parts", engine: "asyncio.Task[None]") -> bool:
+        """Whether the units here are to start elsewhere at once, now that fleetd stops.
+
+        If that is so by on_stop, none is left here when this returns. If the machine goes down,
+        systemd stops them meanwhile.
+        """
+        if await self._goes_down(parts):
+            _log.info("the machine goes down, and leaves the cluster")
             return True
+        if self._config.on_stop is OnStop.KEEP:
+            return False
+        engine.cancel()
+        notify(f"EXTEND_TIMEOUT_USEC={int((DEPART_S + 10) * 1e6)}")
+        left = await parts.agent.depart(DEPART_S)
+        if left:
+            _log.warning("fleetd leaves, and these have not stopped yet: %s", ", ".join(left))
+        return True
+
+    async def _goes_down(self, parts: "_Parts") -> bool:
         try:
             return await parts.systemd.is_stopping()
         except FleetError as error:
-            _log.warning("whether the machine shuts down is unknown, its units stay: %s", error)
+            _log.warning("whether the machine shuts down is unknown: %s", error)
             return False
 
     def _use_lease(self, lease: LeaseId | None) -> None:
         self._lease = lease
+        if lease is not None:
+            self._is_member.set()
         if self._parts:
             self._parts.agent.use_lease(lease)
 
@@ -215,6 +242,7 @@ class Daemon:
             "registered": self._lease is not None,
             "leading": bool(parts and parts.engine.is_leading),
             "problem": self._unable() or (parts.agent.problem if parts else ""),
+            "units": parts.agent.describe() if parts else {},
         }
         print(json.dumps(document), flush=True)
 

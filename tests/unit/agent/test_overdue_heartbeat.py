@@ -1,0 +1,43 @@
+"""A heartbeat that does not get through in time is told in the words of fleet 1.0, once."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from agent.heartbeat import OVERDUE, Membership
+from fleet.errors import Unavailable
+from fleet.keys import Keys
+from fleet.machine import Machine, MachineId
+from fleet.store.memory import MemoryStore
+
+TTL_S = 6.0
+
+
+async def test_lease_that_is_overdue_is_told_once_in_each_outage(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = MemoryStore()
+    machine = Machine(id=MachineId("m" * 32), address="10.0.0.1", boot_id="boot-1")
+    told: list[object] = []
+    membership = Membership(store, Keys(), lambda: machine, ttl_s=TTL_S, session=told.append)
+    running = asyncio.create_task(membership.run())
+
+    def count() -> int:
+        return sum(OVERDUE in record.getMessage() for record in caplog.records)
+
+    await asyncio.sleep(10 * TTL_S)
+    assert (len(told), count()) == (1, 0)
+    for outage in (1, 2):
+        store.fail_with(Unavailable("etcd does not answer"))
+        await asyncio.sleep(TTL_S / 2)
+        assert count() == outage - 1
+        await asyncio.sleep(3 * TTL_S)
+        assert count() == outage
+        store.recover()
+        await asyncio.sleep(2 * TTL_S)
+        assert membership.problem == ""
+
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
