@@ -6,10 +6,6 @@ again costs nothing. Only the signals of units as such are listened to: those of
 just as often, are larger, and tell nothing but how a run went wrong, which is asked for then. A
 lost connection forgets everything, a reload makes all of it doubtful. A unit that is not in use is
 read from its file whenever it is asked about, and many signals tell of that: so it is rarely done.
-
-A start job is queued by a call and ends with a JobRemoved signal, which may be read from the
-socket before the caller of StartUnit has seen its answer; ends that nobody waits for yet are kept
-while such calls are under way.
 """
 
 import asyncio
@@ -24,12 +20,13 @@ from dbus_next.constants import BusType, MessageType
 from dbus_next.errors import AuthError, DBusError
 from dbus_next.message import Message
 
+from agent.jobs import Jobs, ended_job
 from agent.journal import journal_tail
 from agent.known import Known
 from agent.systemd import DONE, Changed, SystemdState
 from agent.wire import (
     UNIT_INTERFACE,
-    listed_states,
+    listed_state,
     unit_of_path,
     unit_path,
     wanted_properties,
@@ -60,9 +57,15 @@ CALLS_IN_FLIGHT = 32
 CALL_S = 25.0
 RELOAD_S = 90.0
 RECONNECT_S = 0.5
+# systemd matches every unit with every pattern: beyond this it is cheaper to list them all.
+MAX_PATTERNS = 16
 
 _NO_SUCH_UNIT = f"{_SYSTEMD}.NoSuchUnit"
 _LOST = (OSError, EOFError, TimeoutError, AuthError, DBusError)
+
+
+Listed = tuple[SystemdState, int]
+"""A state as it was listed, and when that answer arrived."""
 
 
 class _Refused(Exception):
@@ -121,9 +124,7 @@ class DbusSystemd:
         self._known = Known()
         self._arrived = 0
         self._reply_at: dict[int, int] = {}
-        self._jobs: dict[str, asyncio.Future[str]] = {}
-        self._ended: dict[str, str] = {}
-        self._queueing = 0
+        self._jobs = Jobs()
         self._changed: Changed = lambda _: None
 
     async def run(self, changed: Changed) -> None:
@@ -132,7 +133,7 @@ class DbusSystemd:
             try:
                 await self._session()
             except (Unavailable, _Refused, *_LOST) as error:
-                _log.warning("systemd cannot be reached over D-Bus, trying again: %s", error)
+                _log.warning("systemd cannot be reached over D-Bus, trying again: %r", error)
             await asyncio.sleep(RECONNECT_S)
 
     async def _session(self) -> None:
@@ -154,12 +155,7 @@ class DbusSystemd:
         self._bus = None
         self._known.clear()
         self._reply_at.clear()
-        self._ended.clear()
-        for job in self._jobs.values():
-            if not job.done():
-                job.set_exception(Unavailable("the connection to systemd ended during a job"))
-                job.exception()  # nobody may be waiting any more
-        self._jobs.clear()
+        self._jobs.lose()
         bus.close()
 
     async def _subscribe(self) -> None:
@@ -189,19 +185,26 @@ class DbusSystemd:
             raise SystemdError("reload", "its unit files", str(error)) from error
 
     async def loaded(self, units: Iterable[UnitName]) -> frozenset[UnitName]:
-        names = list(units)
-        if not names:
-            return frozenset()
+        found = await self._in_memory(list(units))
+        return frozenset(unit for unit, (state, _) in found.items() if state.load != "not-found")
+
+    async def _in_memory(self, units: Sequence[UnitName]) -> dict[UnitName, Listed]:
+        """The entries of those units that systemd has in memory: asking makes it read no file."""
+        if not units:
+            return {}
+        patterns = list(units) if len(units) <= MAX_PATTERNS else []
         try:
-            body = await self._manager("ListUnitsByPatterns", "asas", [], names)
+            body = await self._manager("ListUnitsByPatterns", "asas", [], patterns)
         except _Refused as error:
-            raise SystemdError("list", ", ".join(names), str(error)) from error
-        return frozenset(UnitName(entry[0]) for entry in body[0] if entry[2] != "not-found")
+            raise SystemdError("list", ", ".join(units), str(error)) from error
+        states = {UnitName(entry[0]): listed_state(UnitName(entry[0]), entry) for entry in body[0]}
+        return {unit: (states[unit], body.arrived) for unit in units if unit in states}
 
     async def start(self, unit: UnitName) -> Awaitable[str]:
         try:
             return await self._queue("StartUnit", unit)
         except _Refused as error:
+            self._known.distrust([unit])
             raise SystemdError("start", unit, str(error)) from error
 
     async def stop(self, unit: UnitName) -> Awaitable[str]:
@@ -210,26 +213,12 @@ class DbusSystemd:
         except _Refused as error:
             if error.name != _NO_SUCH_UNIT:
                 raise SystemdError("stop", unit, str(error)) from error
-            ended = asyncio.get_running_loop().create_future()
-            ended.set_result(DONE)
-            return ended
+            return ended_job(DONE)
 
     async def _queue(self, member: str, unit: UnitName) -> Awaitable[str]:
-        self._queueing += 1
-        try:
-            path = str((await self._manager(member, "ss", unit, "replace"))[0])
-            job = self._jobs.get(path)
-            if job is None:
-                job = asyncio.get_running_loop().create_future()
-                if path in self._ended:
-                    job.set_result(self._ended[path])
-                else:
-                    self._jobs[path] = job
-            return asyncio.shield(job)
-        finally:
-            self._queueing -= 1
-            if not self._queueing:
-                self._ended.clear()
+        with self._jobs.queueing():
+            body = await self._manager(member, "ss", unit, "replace")
+            return self._jobs.job(str(body[0]))
 
     async def forget(self, units: Sequence[UnitName]) -> None:
         await self._disable(units)
@@ -252,20 +241,28 @@ class DbusSystemd:
         self, units: Iterable[UnitName], *, fresh: bool = False
     ) -> dict[UnitName, SystemdState]:
         names = list(units)
-        asked = names if fresh else self._known.unknown(names)
-        if asked:
-            self._known.asking(asked)
-            for state, arrived in await self._list(asked):
-                self._known.learn(state, arrived)
+        unknown = self._known.unknown(names)
+        dated = set(names if fresh else self._known.dated(names)).difference(unknown)
+        await self._refresh(sorted(dated), unknown)
         lacking = self._known.take_lacking(names)
         await asyncio.gather(*(self._complete(self._known.state(unit)) for unit in lacking))
         return {name: self._known.state(name) for name in names}
 
-    async def _list(self, units: Sequence[UnitName]) -> list[tuple[SystemdState, int]]:
+    async def _refresh(self, dated: Sequence[UnitName], unknown: Sequence[UnitName]) -> None:
+        """Look at dated units without having systemd read their files, at unknown ones with."""
+        self._known.asking([*dated, *unknown])
+        found = await self._in_memory(dated)
+        lost = [unit for unit in dated if unit not in found and self._known.state(unit).is_in_use]
+        for state, arrived in [*found.values(), *await self._list([*unknown, *lost])]:
+            self._known.learn(state, arrived)
+
+    async def _list(self, units: Sequence[UnitName]) -> list[Listed]:
         """The entries of the units, and when they arrived.
 
         One that systemd does not take spoils only its own.
         """
+        if not units:
+            return []
         try:
             body = await self._manager("ListUnitsByNames", "as", list(units))
         except _Refused:
@@ -273,7 +270,8 @@ class DbusSystemd:
                 return [(SystemdState(unit=units[0], load="error"), self._arrived)]
             parts = await asyncio.gather(*(self._list([unit]) for unit in units))
             return [state for part in parts for state in part]
-        return [(state, body.arrived) for state in listed_states(units, body[0])]
+        entries = zip(units, body[0], strict=True)  # the answer keeps the order of the question
+        return [(listed_state(unit, entry), body.arrived) for unit, entry in entries]
 
     async def _complete(self, state: SystemdState) -> None:
         """Ask for the details of the state that a unit came to."""
@@ -311,7 +309,7 @@ class DbusSystemd:
         if message.member == "PropertiesChanged":
             self._properties_changed(message)
         elif message.member == "JobRemoved":
-            self._job_removed(str(message.body[1]), str(message.body[3]))
+            self._jobs.end(str(message.body[1]), str(message.body[3]))
         elif message.member == "Reloading" and not message.body[0]:
             self._everything_changed()
         elif message.member == "NameOwnerChanged" and message.body[0] == _SYSTEMD:
@@ -324,16 +322,8 @@ class DbusSystemd:
             self._known.signal(unit, values, self._arrived)
             self._changed(frozenset({unit}))
 
-    def _job_removed(self, path: str, result: str) -> None:
-        job = self._jobs.pop(path, None)
-        if job is not None:
-            if not job.done():
-                job.set_result(result)
-        elif self._queueing:
-            self._ended[path] = result
-
     def _everything_changed(self) -> None:
-        self._known.distrust()
+        self._known.date()
         self._changed(None)
 
     def _owner_changed(self, owner: str) -> None:

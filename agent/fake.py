@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agent.jobs import ended_job
 from agent.systemd import DONE, Changed, SystemdState
 from fleet.errors import InvalidUnit, SystemdError, Unavailable
 from fleet.names import UnitName, split_name
@@ -132,9 +133,9 @@ class FakeSystemd:
         self._finish(self._starts, unit, "canceled")
         state = self._state(unit)
         if unit in self.stop_results:
-            return _ended(self.stop_results[unit])
+            return ended_job(self.stop_results[unit])
         if not state.is_live:
-            return _ended(DONE)
+            return ended_job(DONE)
         if unit not in self._stops:
             self._stops[unit] = asyncio.get_running_loop().create_future()
             loaded = self._memory.get(unit)
@@ -260,12 +261,6 @@ class FakeSystemd:
 
     def _after(self, seconds: float, unit: UnitName, then: Callable[[], None]) -> None:
         self._timers[unit] = asyncio.get_running_loop().call_later(seconds, then)
-
-
-def _ended(result: str) -> asyncio.Future[str]:
-    job: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    job.set_result(result)
-    return job
 
 
 def _exists(path: str) -> bool:

@@ -20,6 +20,7 @@ class Known:
         self._states: dict[UnitName, SystemdState] = {}
         self._signal_at: dict[UnitName, int] = {}
         self._stale: set[UnitName] = set()
+        self._dated: set[UnitName] = set()
         self._lacking: set[UnitName] = set()
 
     def __contains__(self, unit: object) -> bool:
@@ -33,9 +34,14 @@ class Known:
         """Those of the units that have to be asked about."""
         return [unit for unit in units if unit not in self._states or unit in self._stale]
 
+    def dated(self, units: Iterable[UnitName]) -> list[UnitName]:
+        """Those of the units that have to be looked at as far as systemd has them in memory."""
+        return [unit for unit in units if unit in self._dated]
+
     def asking(self, units: Iterable[UnitName]) -> None:
         """The units are being asked about now."""
         self._stale.difference_update(units)
+        self._dated.difference_update(units)
 
     def learn(self, listed: SystemdState, arrived: int) -> None:
         """Take in an entry of a list, which lacks the details of a state that is news."""
@@ -71,9 +77,13 @@ class Known:
         if now is not None and _outline(now) == _outline(asked):
             self._states[asked.unit] = apply_properties(now, details)
 
-    def distrust(self, units: Iterable[UnitName] | None = None) -> None:
-        """Have the units, by default all, asked about anew."""
-        self._stale.update(self._states if units is None else units)
+    def distrust(self, units: Iterable[UnitName]) -> None:
+        """Have the units asked about anew: their files changed."""
+        self._stale.update(units)
+
+    def date(self) -> None:
+        """Have all units looked at anew: systemd read everything again."""
+        self._dated.update(self._states)
 
     def forget(self, unit: UnitName) -> SystemdState:
         """Let go of the unit; returns what was known."""
@@ -81,6 +91,7 @@ class Known:
         self._states.pop(unit, None)
         self._signal_at.pop(unit, None)
         self._stale.discard(unit)
+        self._dated.discard(unit)
         self._lacking.discard(unit)
         return last
 

@@ -43,6 +43,11 @@ class SystemdState:
         return self.active not in ("inactive", "failed", "")
 
     @property
+    def is_in_use(self) -> bool:
+        """Whether systemd keeps the unit in memory: it is live, or its failure is on record."""
+        return self.is_live or self.active == "failed"
+
+    @property
     def has_gone_wrong(self) -> bool:
         """Whether the unit failed, or did and is about to be started again."""
         return self.active == "failed" or self.sub == "auto-restart"
@@ -97,9 +102,10 @@ class Systemd(Protocol):
     async def states(
         self, units: Iterable[UnitName], *, fresh: bool = False
     ) -> dict[UnitName, SystemdState]:
-        """The state of each unit, as known from systemd's signals or, if `fresh`, asked anew.
+        """The state of each unit, as known from systemd's signals or, if `fresh`, looked at anew.
 
-        A name that systemd does not take has load state "error".
+        A unit that is known and not in use has its file read again only when it is linked or
+        started, or its start is refused. A name that systemd does not take has load state "error".
         """
         ...
 

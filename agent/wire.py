@@ -4,7 +4,7 @@ Pure: bodies in, values out. Property names and their meaning are those of
 https://www.freedesktop.org/software/systemd/man/org.freedesktop.systemd1.html
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -73,14 +73,11 @@ def type_interface(unit: str) -> str:
     return f"org.freedesktop.systemd1.{split_name(unit).suffix.capitalize()}"
 
 
-def listed_states(
-    units: Sequence[UnitName], entries: Sequence[Sequence[Any]]
-) -> Iterator[SystemdState]:
-    """The states in an answer to ListUnitsByNames, which keeps the order of the question."""
-    for unit, entry in zip(units, entries, strict=True):
-        load, active, sub = str(entry[2]), str(entry[3]), str(entry[4])
-        result = SUCCESS if load == "loaded" and active != "failed" else ""
-        yield SystemdState(unit=unit, load=load, active=active, sub=sub, result=result)
+def listed_state(unit: UnitName, entry: Sequence[Any]) -> SystemdState:
+    """The state in a unit's entry of a list, which lacks the details."""
+    load, active, sub = str(entry[2]), str(entry[3]), str(entry[4])
+    result = SUCCESS if load == "loaded" and active != "failed" else ""
+    return SystemdState(unit=unit, load=load, active=active, sub=sub, result=result)
 
 
 def wanted_properties(state: SystemdState) -> tuple[tuple[str, str], ...]:

@@ -7,7 +7,7 @@ from agent.systemd import SystemdState
 from agent.wire import (
     apply_properties,
     escape_label,
-    listed_states,
+    listed_state,
     type_interface,
     unescape_label,
     unit_of_path,
@@ -50,7 +50,7 @@ def test_unit_of_its_path_and_of_others() -> None:
 
 def listed(active: str, sub: str = "", load: str = "loaded") -> SystemdState:
     entry = [UNIT, "text", load, active, sub, "", "/path", 0, "", "/"]
-    return next(listed_states([UNIT], [entry]))
+    return listed_state(UNIT, entry)
 
 
 @pytest.mark.parametrize(
@@ -145,10 +145,13 @@ def test_what_is_doubtful_is_asked_for_anew() -> None:
     known = known_with(listed("active"))
     other = UnitName("b.service")
     assert known.unknown([UNIT, other]) == [other]
-    known.distrust()
+    known.distrust([UNIT])
+    known.date()
     assert known.unknown([UNIT]) == [UNIT]
+    assert known.dated([UNIT, other]) == [UNIT]
     known.asking([UNIT])
     assert known.unknown([UNIT]) == []
+    assert known.dated([UNIT]) == []
     assert known.forget(UNIT).active == "active"
     assert known.unknown([UNIT]) == [UNIT]
     assert UNIT not in known

@@ -1,0 +1,70 @@
+"""Jobs and their ends, in whichever order they are read."""
+
+import asyncio
+
+import pytest
+
+from agent.act import FIRST_REST_S, LONGEST_REST_S, rest_after
+from agent.jobs import Jobs
+from fleet.errors import Unavailable
+
+PATH = "/org/freedesktop/systemd1/job/7"
+
+
+async def test_end_after_the_answer_is_told() -> None:
+    jobs = Jobs()
+    with jobs.queueing():
+        job = jobs.job(PATH)
+    jobs.end(PATH, "done")
+
+    assert await job == "done"
+
+
+async def test_end_before_the_answer_is_kept_for_it() -> None:
+    jobs = Jobs()
+    with jobs.queueing():
+        jobs.end(PATH, "failed")
+        job = jobs.job(PATH)
+
+    assert await job == "failed"
+
+
+async def test_ends_of_other_peoples_jobs_are_not_kept() -> None:
+    jobs = Jobs()
+    jobs.end(PATH, "done")
+    with jobs.queueing():
+        job = asyncio.ensure_future(jobs.job(PATH))
+    await asyncio.sleep(1)
+
+    assert not job.done()
+    job.cancel()
+
+
+async def test_two_who_wait_for_one_job_are_both_told_and_may_leave() -> None:
+    jobs = Jobs()
+    with jobs.queueing():
+        leaves, stays = asyncio.ensure_future(jobs.job(PATH)), jobs.job(PATH)
+    await asyncio.sleep(0)
+    leaves.cancel()
+    jobs.end(PATH, "done")
+
+    assert await stays == "done"
+
+
+async def test_lost_connection_ends_the_wait_without_a_result() -> None:
+    jobs = Jobs()
+    with jobs.queueing():
+        job = jobs.job(PATH)
+    jobs.lose()
+
+    with pytest.raises(Unavailable, match="ended during a job"):
+        await job
+
+
+def test_rests_grow_up_to_a_limit() -> None:
+    rests, rest = [], None
+    for _ in range(8):
+        rest = rest_after(rest, now_s=100.0)
+        rests.append(rest.until_s - 100.0)
+
+    assert rests == [FIRST_REST_S, 2.0, 4.0, 8.0, 16.0, LONGEST_REST_S, 30.0, 30.0]
