@@ -1,6 +1,6 @@
 # make demo     see it work: three machines, a unit, a power cut, the unit elsewhere
 # make test     every test, on real etcd, systemd, D-Bus and SSH
-# make check    format, lint, types
+# make check    format, lint, types, and who may import what
 # make bench    the numbers of docs/performance.md, measured here
 # make setup    what a fresh Debian 12 machine lacks; the others call it themselves
 
@@ -37,6 +37,7 @@ check: .venv/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/pytest --quiet tests/unit/test_architecture.py
 
 bench: root setup
 	$(BIN)/python -P -m tests.bench
