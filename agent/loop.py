@@ -91,7 +91,7 @@ class Agent:
 
     def describe(self) -> dict[str, dict[str, str]]:
         """What is asked of each unit here, and how it is; for whoever debugs fleetd."""
-        told = {}
+        told: dict[str, dict[str, str]] = {}
         for unit, row in sorted(self._rows.items()):
             state = self._publisher.state(unit)
             told[unit] = {"target": row.target.value} | (

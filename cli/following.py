@@ -138,6 +138,12 @@ def _lost(names: Sequence[UnitName], cause: str) -> str:
     )
 
 
+def _reason(verdict: Verdict) -> str:
+    if isinstance(verdict, Pending):
+        return verdict.reason
+    return verdict.lines[0] if isinstance(verdict, Failed) else "making sure"
+
+
 @dataclass(slots=True)
 class Screen:
     """Where progress is shown: one line that is rewritten on a terminal, rare lines elsewhere."""
@@ -175,7 +181,7 @@ class _Progress:
             return
         self.next_s = now + self._every_s
         name, (verdict, _) = next(iter(waiting.items()))
-        reason = verdict.reason if isinstance(verdict, Pending) else "making sure"
+        reason = _reason(verdict)
         more = f" (and {len(waiting) - 1} more units)" if len(waiting) > 1 else ""
         self._screen.write(f"waiting for {name}{more}: {reason}")
         self._shown = True

@@ -25,6 +25,8 @@ JOURNAL_FOLLOWS_S = 0.3
 JOB_FOLLOWS_S = 1.0
 # systemd may know nothing of a file before the daemon-reload that follows its writing.
 LOAD_STANDS_S = 1.0
+# Another engine takes over within its lease, which is 4 s by default.
+LEADERLESS_STANDS_S = 8.0
 _QUIET_ACTIVE = ("inactive", "failed", "")
 
 
@@ -87,6 +89,13 @@ Verdict = Pending | Reached | Failed
 
 def judge(report: UnitReport, goal: Goal) -> Verdict:
     """What the report means for the goal."""
+    verdict = _judge(report, goal)
+    if isinstance(verdict, Pending) and report.leaderless and _needs_engine(report, goal):
+        return Pending("no engine leads the cluster") if goal.patient else _leaderless(report, goal)
+    return verdict
+
+
+def _judge(report: UnitReport, goal: Goal) -> Verdict:
     if goal.aim is Aim.GONE:
         return _judge_gone(report)
     contradiction = _contradiction(report, goal)
@@ -115,6 +124,26 @@ def refusal_lines(report: UnitReport) -> list[str]:
         for machine, reason in sorted(report.refusals.items())
     ]
     return [f"  {line.rstrip()}" for line in render_plain(pairs).splitlines()]
+
+
+def _needs_engine(report: UnitReport, goal: Goal) -> bool:
+    """Whether the schedule is not yet as the goal wants it."""
+    if goal.aim not in _WANTED or goal.aim is Aim.INACTIVE:
+        return bool(report.assignments)
+    targets = {row.target for row in report.assignments if not row.leaving}
+    return targets != {_WANTED[goal.aim]}
+
+
+def _leaderless(report: UnitReport, goal: Goal) -> Failed:
+    wish = "is destroyed" if goal.aim is Aim.GONE else f"stays {_WANTED[goal.aim]} in the cluster"
+    return Failed(
+        (
+            f"Unit {report.name} is left as it is, because no engine leads the cluster: "
+            "no fleetd runs that may lead it (disable_engine)",
+            f"It {wish}, and that is acted upon when an engine leads.",
+        ),
+        LEADERLESS_STANDS_S,
+    )
 
 
 def _contradiction(report: UnitReport, goal: Goal) -> str:

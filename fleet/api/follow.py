@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
 
 from fleet.api.schema import UnitReport, report
-from fleet.cluster import decode_cluster
+from fleet.cluster import Leader, decode_cluster
 from fleet.errors import Unavailable
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId
@@ -40,13 +40,14 @@ class Stories:
         self._entries: dict[str, Entry] = {}
         self._of_unit: dict[UnitName, set[str]] = {}
         self._machines: Mapping[MachineId, Machine] = {}
+        self._leader: Leader | None = None
         self.revision = -1
 
     @property
     def prefixes(self) -> tuple[str, ...]:
         """What has to be copied; all of it lies under the root."""
         keys = self._keys
-        return (keys.units, keys.schedule, keys.states, keys.refusals, keys.machines)
+        return (keys.units, keys.schedule, keys.states, keys.refusals, keys.machines, keys.engine)
 
     @property
     def units(self) -> frozenset[UnitName]:
@@ -61,13 +62,13 @@ class Stories:
         self._entries, self.revision = dict(entries), revision
         touched: set[UnitName] = set()
         for key in changed | gone:
-            if key.startswith(self._keys.machines):
+            if key.startswith(self._shared):
                 continue
             unit = UnitName(key.rpartition("/")[2])
             touched.add(unit)
             self._index(unit, key, is_there=key not in gone)
-        if any(key.startswith(self._keys.machines) for key in changed | gone):
-            self._machines = self._decoded_machines()
+        if any(key.startswith(self._shared) for key in changed | gone):
+            self._read_shared()
             touched |= self._of_unit.keys()
         return frozenset(touched)
 
@@ -75,7 +76,7 @@ class Stories:
         """The unit's story, whether there is such a unit or not."""
         own = [self._entries[key] for key in self._of_unit.get(unit, ())]
         cluster = decode_cluster(self._keys, own, self.revision)
-        return report(replace(cluster, machines=self._machines), unit)
+        return report(replace(cluster, machines=self._machines, leader=self._leader), unit)
 
     def is_as_new_as(self, snapshot: Snapshot, units: frozenset[UnitName] | None) -> bool:
         """Whether nothing that the snapshot says of these units' records, or of all, is news."""
@@ -103,10 +104,15 @@ class Stories:
         if not keys:
             del self._of_unit[unit]
 
-    def _decoded_machines(self) -> Mapping[MachineId, Machine]:
-        prefix = self._keys.machines
-        entries = [entry for key, entry in self._entries.items() if key.startswith(prefix)]
-        return decode_cluster(self._keys, entries, self.revision).machines
+    @property
+    def _shared(self) -> tuple[str, ...]:
+        """What every unit's story speaks of."""
+        return (self._keys.machines, self._keys.engine)
+
+    def _read_shared(self) -> None:
+        entries = [entry for key, entry in self._entries.items() if key.startswith(self._shared)]
+        cluster = decode_cluster(self._keys, entries, self.revision)
+        self._machines, self._leader = cluster.machines, cluster.leader
 
 
 def _differs(old: Entry | None, new: Entry) -> bool:

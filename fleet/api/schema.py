@@ -85,6 +85,7 @@ class UnitReport:
 
     `machine` is where a unit that is not global is scheduled; `refusals` are reasons by machine,
     "" standing for all; `addresses` are those of the machines spoken of that are alive.
+    While it is `leaderless` there is no engine that would place or move units.
     """
 
     name: UnitName
@@ -98,6 +99,7 @@ class UnitReport:
     assignments: tuple[ReportedAssignment, ...] = ()
     refusals: Mapping[str, str] = field(default_factory=dict)
     addresses: Mapping[MachineId, str] = field(default_factory=dict)
+    leaderless: bool = False
 
 
 def report(cluster: Cluster, name: UnitName) -> UnitReport:
@@ -127,6 +129,7 @@ def report(cluster: Cluster, name: UnitName) -> UnitReport:
         ),
         refusals=reasons,
         addresses={machine: machines[machine].address for machine in known},
+        leaderless=cluster.leader is None,
     )
 
 
@@ -261,6 +264,7 @@ def encode_report(told: UnitReport) -> Document:
         ],
         refusals=dict(told.refusals),
         addresses=dict(told.addresses),
+        leaderless=told.leaderless,
     )
 
 
@@ -282,6 +286,7 @@ def decode_report(document: object) -> UnitReport:
         assignments=tuple(_assignment(row) for row in _list(found, "assignments")),
         refusals={key: _text(refusals, key) for key in refusals},
         addresses={MachineId(key): _text(addresses, key) for key in addresses},
+        leaderless=found.get("leaderless") is True,
     )
 
 

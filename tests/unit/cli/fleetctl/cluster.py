@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fleet.api.server import ApiServer
-from fleet.cluster import Assignment, Refusal, UnitRecord
+from fleet.cluster import Assignment, Refusal, UnitRecord, encode_leader
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId, encode_machine
 from fleet.names import UnitName
@@ -85,8 +85,10 @@ class Cluster:
         self.server = ApiServer(self.registry, version="2.0.0", hostname="here")
         machine = Machine(id=HERE, address="172.17.8.103", metadata={"disk": "ssd"})
         document = json.dumps(encode_machine(machine)).encode()
+        keys = self.registry.keys
+        leading = Put(keys.engine, encode_leader(HERE))
         registered = await self.registry.store.commit(
-            [], [Put(self.registry.keys.machine(HERE), document)]
+            [], [Put(keys.machine(HERE), document), leading]
         )
         await self.server.start(unix_path=self.socket)
         working = asyncio.create_task(self._work(registered.revision))

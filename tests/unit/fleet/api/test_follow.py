@@ -99,6 +99,21 @@ async def test_slow_follower_misses_steps_and_not_the_end() -> None:
         assert [state.active for state in told.states] == ["active"]
 
 
+async def test_follower_learns_whether_an_engine_leads() -> None:
+    registry = a_registry()
+    await store_units(registry, A)
+    async with Following(registry).join(frozenset({A})) as follower:
+        (told,) = await follower.changes(AGES_S)
+        assert told.leaderless
+        leader = await registry.acquire_leadership(ONE, await registry.store.grant(AGES_S))
+        assert leader is not None
+        (told,) = await follower.changes(AGES_S)
+        assert not told.leaderless
+        await registry.store.commit([], [Delete(KEYS.engine)])
+        (told,) = await follower.changes(AGES_S)
+        assert told.leaderless
+
+
 async def test_refusals_and_addresses_are_part_of_the_story() -> None:
     registry = a_registry()
     await store_units(registry, A)

@@ -24,7 +24,7 @@ from fleet.api.schema import (
     render,
     report,
 )
-from fleet.cluster import Assignment, Cluster, Refusal, UnitRecord
+from fleet.cluster import Assignment, Cluster, Leader, Refusal, UnitRecord
 from fleet.errors import InvalidRequest, InvalidUnit
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
@@ -227,6 +227,7 @@ def test_report_tells_the_whole_story_of_a_unit() -> None:
         ),
         states=(a_state(), a_state(TWO, "failed")),
         refusals={WEB: Refusal(unit=WEB, reasons={"": "nowhere better"})},
+        leader=Leader(machine=ONE, created=1),
     )
     assert report(cluster, WEB) == UnitReport(
         name=WEB,
@@ -250,7 +251,7 @@ def test_report_tells_the_whole_story_of_a_unit() -> None:
 
 
 def test_report_of_a_unit_that_is_not_there_says_so() -> None:
-    assert report(Cluster(), WEB) == UnitReport(name=WEB)
+    assert report(Cluster(), WEB) == UnitReport(name=WEB, leaderless=True)
 
 
 def test_report_of_a_global_unit_names_no_machine() -> None:
@@ -280,6 +281,7 @@ def test_report_is_read_as_it_was_written() -> None:
         assignments=(ReportedAssignment(machine=ONE, target=TargetState.LOADED, leaving=True),),
         refusals={ONE: "full", "": "brake"},
         addresses={ONE: "10.0.0.1"},
+        leaderless=True,
     )
     assert decode_report(json.loads(render(encode_report(told)))) == told
     nothing = UnitReport(name=WEB)
