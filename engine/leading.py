@@ -12,18 +12,23 @@ from dataclasses import dataclass, field
 
 from engine.apply import TASKS_PER_COMMIT, decide
 from engine.election import ElectionSettings, Term
-from engine.losses import EngineMemory, Hold
+from engine.losses import EngineMemory, Hold, has_fresh_loss
 from engine.plan import Plan, PlanSettings, plan
 from engine.tasks import Task, TaskKind
 from engine.view import LeaderStore, StoredHold, View, observe, prefixes_of
+from fleet.cluster import Cluster
 from fleet.errors import Conflict, Unavailable
+from fleet.machine import MachineId
 from fleet.registry import Registry
 from fleet.store.mirror import RETRY_S, Mirror
+from fleet.store.port import LeaseId
 
 _log = logging.getLogger(__name__)
 
 # How soon to look again after what was planned on has changed before it was written.
 _AGAIN_S = 0.05
+# Leases looked up side by side.
+_LOOKUPS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,14 +150,23 @@ class Leading:
             self._term.end("the leader key is not its own any more")
             return 0.0
         self._tell_problems(view)
+        asked_s = time.monotonic()
+        try:
+            fading = await self._fading(view.cluster, now_s)
+        except Unavailable:
+            self._note_outage()
+            self._look_at_s = _now_s() + RETRY_S
+            return 0.0
+        answered_s = time.monotonic()
         made = plan(
             view.cluster,
             self._recall(view.hold, now_s),
             now_s,
             self._settings.plan,
             unreadable_machines=view.unreadable_machines,
+            fading=fading,
         )
-        busy_s = time.monotonic() - began_s
+        busy_s = time.monotonic() - began_s - (answered_s - asked_s)
         again_s = await self._carry_out(made)
         if again_s is not None:
             self._look_at_s = _now_s() + again_s
@@ -162,6 +176,30 @@ class Leading:
         self._is_moving = any(row.leaving for row in view.cluster.schedule)
         self._full_at_s = now_s + self._settings.reconcile_interval_s
         return busy_s
+
+    async def _fading(self, cluster: Cluster, now_s: float) -> frozenset[MachineId]:
+        """The machines that do not renew their leases, looked up when one has just vanished."""
+        is_needed = has_fresh_loss(
+            self._memory,
+            live=cluster.machines.keys(),
+            with_rows={row.machine for row in cluster.schedule},
+            now_s=now_s,
+            rules=self._settings.plan.loss_rules,
+        )
+        if not is_needed:
+            return frozenset()
+        keys = {machine: self._registry.keys.machine(machine) for machine in cluster.machines}
+        entries = {machine: self._mirror.entries.get(key) for machine, key in keys.items()}
+        leases = {machine: entry.lease for machine, entry in entries.items() if entry is not None}
+        slots = asyncio.Semaphore(_LOOKUPS)
+
+        async def is_fading(lease: LeaseId) -> bool:
+            async with slots:
+                return await self._store.remaining(lease) < self._settings.plan.machine_ttl_s / 2
+
+        asked = {machine: lease for machine, lease in leases.items() if lease is not None}
+        answers = await asyncio.gather(*(is_fading(lease) for lease in asked.values()))
+        return frozenset(machine for machine, fades in zip(asked, answers, strict=True) if fades)
 
     def _recall(self, stored: StoredHold | None, now_s: float) -> EngineMemory:
         """The memory, with the hold as the store tells of it: an earlier leader's, or ended."""

@@ -29,6 +29,10 @@ class PlanSettings:
     machine_ttl_s: float = 6.0
     mass_loss_hold_s: float = 120.0
 
+    @property
+    def loss_rules(self) -> LossRules:
+        return LossRules(machine_ttl_s=self.machine_ttl_s, hold_s=self.mass_loss_hold_s)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -46,14 +50,24 @@ def plan(
     settings: PlanSettings,
     *,
     unreadable_machines: Set[MachineId] = frozenset(),
+    fading: Set[MachineId] = frozenset(),
 ) -> Plan:
     """What to do about the cluster; `now_s` is the leader's monotonic clock.
 
     `unreadable_machines` have a key with a malformed value: they live, nothing is known of them,
-    and what is on them stays.
+    and what is on them stays. `fading` ones do not renew their leases (`engine.losses`).
     """
     rows = _by_unit(cluster.schedule)
-    losses = _losses(cluster, rows, memory, now_s, settings, unreadable_machines)
+    live = cluster.machines.keys() | unreadable_machines
+    losses = weigh_losses(
+        memory,
+        live=live,
+        with_rows={row.machine for row in cluster.schedule},
+        at_stake=_at_stake(cluster, rows),
+        now_s=now_s,
+        rules=settings.loss_rules,
+        fading=fading,
+    )
     held = losses.held | unreadable_machines
     if not cluster.machines:
         held |= {row.machine for row in cluster.schedule}
@@ -94,28 +108,16 @@ def _by_unit(schedule: Iterable[Assignment]) -> dict[UnitName, tuple[Assignment,
     return {unit: tuple(sorted(found, key=lambda row: row.machine)) for unit, found in rows.items()}
 
 
-def _losses(
-    cluster: Cluster,
-    rows: Mapping[UnitName, tuple[Assignment, ...]],
-    memory: EngineMemory,
-    now_s: float,
-    settings: PlanSettings,
-    unreadable_machines: Set[MachineId],
-) -> Losses:
-    live = cluster.machines.keys() | unreadable_machines
+def _at_stake(
+    cluster: Cluster, rows: Mapping[UnitName, tuple[Assignment, ...]]
+) -> frozenset[MachineId]:
+    """The machines with units whose loss, if they are lost, nobody has dealt with."""
     at_stake: set[MachineId] = set()
     for unit, record in cluster.units.items():
         if record.is_global or unit in cluster.refusals:
             continue  # a refusal says that the loss has been seen and dealt with already
         at_stake.update(row.machine for row in rows.get(unit, ()) if not row.leaving)
-    return weigh_losses(
-        memory,
-        live=live,
-        with_rows={row.machine for row in cluster.schedule},
-        at_stake=at_stake,
-        now_s=now_s,
-        rules=LossRules(machine_ttl_s=settings.machine_ttl_s, hold_s=settings.mass_loss_hold_s),
-    )
+    return frozenset(at_stake)
 
 
 def _arrived(

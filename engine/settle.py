@@ -21,6 +21,7 @@ from fleet.names import UnitName
 from fleet.options import Requirements
 
 NO_MACHINES = "there are no machines in the cluster"
+ALL_VANISHED = "every machine of the cluster has vanished, and is waited for"
 CROWDED = "too many units replace each other here"
 
 
@@ -331,7 +332,7 @@ class _Settling:
         if "" in reasons:
             return reasons
         if not self._now.machines:
-            return {"": NO_MACHINES}
+            return {"": ALL_VANISHED if self._now.held else NO_MACHINES}
         for peer in self._asked[unit].machine_of:
             if peer not in self._now.wanted:
                 return {"": f"it asks for MachineOf={peer}, and {peer} is not started"}

@@ -188,6 +188,9 @@ class LeaderStore:
     async def renew(self, lease: LeaseId) -> None:
         await self._store.renew(lease)
 
+    async def remaining(self, lease: LeaseId) -> float:
+        return await self._store.remaining(lease)
+
     async def revoke(self, lease: LeaseId) -> None:
         await self._store.revoke(lease)
 

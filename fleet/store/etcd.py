@@ -79,6 +79,15 @@ class EtcdStore:
         except EtcdFault as fault:
             raise _translate(fault, lease) from fault
 
+    async def remaining(self, lease: LeaseId) -> float:
+        try:
+            answer = await self._link.call(wire.TIME_TO_LIVE, wire.encode_lease(lease))
+            return wire.decode_time_to_live(answer)
+        except EtcdFault as fault:
+            if fault.fault is Fault.LEASE_LOST:
+                return 0.0
+            raise _translate(fault) from fault
+
     async def revoke(self, lease: LeaseId) -> None:
         try:
             await self._link.call(wire.REVOKE, wire.encode_lease(lease))

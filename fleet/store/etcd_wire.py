@@ -39,6 +39,7 @@ WATCH = "/v3/watch"
 GRANT = "/v3/lease/grant"
 KEEPALIVE = "/v3/lease/keepalive"
 REVOKE = "/v3/lease/revoke"
+TIME_TO_LIVE = "/v3/lease/timetolive"
 AUTHENTICATE = "/v3/auth/authenticate"
 
 
@@ -227,7 +228,7 @@ def decode_grant(answer: Document) -> LeaseId:
 
 
 def encode_lease(lease: LeaseId) -> Document:
-    """What renews or revokes; raises LeaseLost for a lease that cannot be one of etcd's."""
+    """What renews, revokes or looks up; raises LeaseLost for what cannot be a lease of etcd's."""
     return {"ID": _lease_number(lease)}
 
 
@@ -237,6 +238,12 @@ def decode_renewal(answer: Document, lease: LeaseId) -> None:
     decode_header(result)
     if int(result.get("TTL", 0)) <= 0:
         raise lost_lease(lease)
+
+
+def decode_time_to_live(answer: Document) -> float:
+    """Whole seconds, rounded down; of a lease that has ended etcd says -1."""
+    decode_header(answer)
+    return float(max(0, int(answer.get("TTL", 0))))
 
 
 def lost_lease(lease: LeaseId | str) -> LeaseLost:

@@ -124,6 +124,11 @@ class Keyspace:
         living = self._living(lease)
         living.deadline_s = now_s + living.ttl_s
 
+    def remaining_s(self, lease: LeaseId, now_s: float) -> float:
+        """How long the lease lasts unless it is renewed; 0 if it is due or was ended."""
+        living = self._leases.get(lease)
+        return max(0.0, living.deadline_s - now_s) if living else 0.0
+
     def delay_ends(self, seconds: float) -> None:
         """Let every lease last that much longer: time in which nobody could have renewed it."""
         for lease in self._leases.values():

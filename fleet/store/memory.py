@@ -90,6 +90,10 @@ class MemoryStore:
         await self._enter()
         self._data.renew(lease)
 
+    async def remaining(self, lease: LeaseId) -> float:
+        await self._enter()
+        return self._data.remaining_s(lease)
+
     async def revoke(self, lease: LeaseId) -> None:
         await self._enter()
         self._data.end(lease)
@@ -144,6 +148,9 @@ class _Data:
     def renew(self, lease: LeaseId) -> None:
         self.space.renew(lease, self._now_s())
         self._set_timer()
+
+    def remaining_s(self, lease: LeaseId) -> float:
+        return self.space.remaining_s(lease, self._now_s())
 
     def end(self, lease: LeaseId) -> None:
         self.space.end(lease, self.space.decide_end(lease))

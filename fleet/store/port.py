@@ -165,6 +165,13 @@ class Store(Protocol):
         """Begin the lease's time anew; raises LeaseLost if it has ended."""
         ...
 
+    async def remaining(self, lease: LeaseId) -> float:
+        """Seconds until the lease ends if it is not renewed, 0 if it has ended.
+
+        A store may know no parts of seconds, and leave them out.
+        """
+        ...
+
     async def revoke(self, lease: LeaseId) -> None:
         """End the lease now, deleting its keys; that it has ended already is no error."""
         ...

@@ -94,6 +94,12 @@ class SqliteDatabase:
             self._check()
             self._space.renew(lease, self._clock())
 
+    def remaining_s(self, lease: LeaseId) -> float:
+        """How long the lease lasts unless it is renewed."""
+        with self._lock:
+            self._check()
+            return self._space.remaining_s(lease, self._clock())
+
     def compact(self, revision: int) -> None:
         """Forget the changes up to and including the revision."""
         with self._lock:
@@ -275,6 +281,10 @@ class SqliteStore:
     async def renew(self, lease: LeaseId) -> None:
         self._check()
         self._database.renew(lease)
+
+    async def remaining(self, lease: LeaseId) -> float:
+        self._check()
+        return self._database.remaining_s(lease)
 
     async def revoke(self, lease: LeaseId) -> None:
         self._check()

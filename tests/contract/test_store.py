@@ -419,6 +419,20 @@ async def test_lease_lives_as_long_as_it_is_renewed(place: Place) -> None:
         assert await entry_at(store, f"{place.prefix}a") is not None
 
 
+async def test_time_that_remains_of_a_lease_is_told(place: Place) -> None:
+    async with opened(place) as store:
+        lease = await store.grant(60)
+        # Where there are whole seconds only, they may be a moment short of the sixtieth.
+        assert 58 <= await store.remaining(lease) <= 60
+        await asyncio.sleep(1.5)
+        assert 56 <= await store.remaining(lease) <= 58.5
+        await store.renew(lease)
+        assert 58 <= await store.remaining(lease) <= 60
+        await store.revoke(lease)
+        assert await store.remaining(lease) == 0
+        assert await store.remaining(NEVER) == 0
+
+
 async def test_revoke_deletes_the_keys_at_once_and_may_be_repeated(place: Place) -> None:
     async with opened(place) as store:
         lease = await store.grant(60)

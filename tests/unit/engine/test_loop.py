@@ -46,6 +46,28 @@ async def test_units_of_a_machine_whose_lease_ended_move_at_once() -> None:
         await cluster.until_rows("a.service@m2", within_s=0.2)
 
 
+async def test_machines_that_vanish_at_one_instant_keep_their_units_whenever_each_is_missed() -> (
+    None
+):
+    async with scene("m1", "m2") as cluster:
+        await asyncio.sleep(0.9)
+        await cluster.add_machine("m3")
+        await asyncio.sleep(0.9)
+        await cluster.add_machine("m4")
+        names = [f"a@{number}.service" for number in range(4)]
+        for name in names:
+            await cluster.start(name)
+        await cluster.until(lambda c: len(c.schedule) == 4)
+        await asyncio.sleep(10)
+        before = await cluster.rows()
+        cluster.kill_machine("m3", "m4")
+        await cluster.until(lambda c: len(c.machines) == 3)
+        await cluster.until(lambda c: len(c.machines) == 2)
+        await asyncio.sleep(5)
+        assert await cluster.rows() == before
+        assert any("2 of 4 machines vanished" in event for event in await cluster.events())
+
+
 async def test_a_returning_machine_gets_nothing_back() -> None:
     async with scene("m1", "m2") as cluster:
         await cluster.start("a.service")

@@ -2,7 +2,15 @@
 
 import pytest
 
-from engine.losses import EngineMemory, Hold, Losses, LossRules, weigh_losses
+from engine.losses import (
+    FADING_S,
+    EngineMemory,
+    Hold,
+    Losses,
+    LossRules,
+    has_fresh_loss,
+    weigh_losses,
+)
 from fleet.machine import MachineId
 
 RULES = LossRules(machine_ttl_s=6.0, hold_s=60.0)
@@ -12,7 +20,9 @@ def ids(names: str) -> frozenset[MachineId]:
     return frozenset(MachineId(name) for name in names)
 
 
-def weigh(memory: EngineMemory, live: str, now_s: float, *, rows: str = "abcdef") -> Losses:
+def weigh(
+    memory: EngineMemory, live: str, now_s: float, *, rows: str = "abcdef", fading: str = ""
+) -> Losses:
     """The verdict when these machines live and those have rows of units."""
     return weigh_losses(
         memory,
@@ -21,15 +31,20 @@ def weigh(memory: EngineMemory, live: str, now_s: float, *, rows: str = "abcdef"
         at_stake=ids(rows),
         now_s=now_s,
         rules=RULES,
+        fading=ids(fading),
     )
 
 
 def script(*steps: tuple[float, str], memory: EngineMemory | None = None) -> list[str]:
-    """Which machines are held after each step of (time, machines that live)."""
+    """Which machines are held after each step of (time, machines that live).
+
+    Those that fade stand behind a slash.
+    """
     told: list[str] = []
     state = memory or EngineMemory(is_new=False)
-    for now_s, live in steps:
-        verdict = weigh(state, live, now_s)
+    for now_s, machines in steps:
+        live, _, fading = machines.partition("/")
+        verdict = weigh(state, live + fading, now_s, fading=fading)
         state = verdict.memory
         told.append("".join(sorted(verdict.held)))
     return told
@@ -83,6 +98,62 @@ def test_the_brake_holds_when_too_many_vanish_together(
     steps: list[tuple[float, str]], held: list[str]
 ) -> None:
     assert script(*steps) == held
+
+
+@pytest.mark.parametrize(
+    ("steps", "held"),
+    [
+        pytest.param(
+            [(0, "abcd"), (1, "ab/c"), (1.3, "ab/c"), (2, "ab")],
+            ["", "d", "d", "cd"],
+            id="the second is missed a moment later",
+        ),
+        pytest.param(
+            [(0, "abcd"), (1, "ab/c"), (1.3, "abc")], ["", "d", ""], id="it was only late"
+        ),
+        pytest.param(
+            [(0, "abcd"), (1, "ab/c"), (3.9, "ab/c"), (4, "ab/c")],
+            ["", "d", "d", ""],
+            id="it is late for ever, which counts for half a lease",
+        ),
+        pytest.param([(0, "abcdef"), (1, "abcd/e")], ["", ""], id="it would not be too many"),
+        pytest.param([(0, "abcd"), (1, "ab/cd")], ["", ""], id="nobody is missing yet"),
+        pytest.param(
+            [(0, "abcd"), (1, "ab/c"), (2, "ab/cd")], ["", "d", ""], id="the missing one is back"
+        ),
+    ],
+)
+def test_one_missing_is_held_while_those_that_fade_make_it_too_many(
+    steps: list[tuple[float, str]], held: list[str]
+) -> None:
+    assert script(*steps) == held
+
+
+def test_fading_machines_are_looked_at_again_soon_and_told_of_only_when_missing() -> None:
+    first = weigh(EngineMemory(is_new=False, known=ids("abcd")), "abc", 10, fading="c")
+    assert (first.held, first.begun, first.wake_at_s) == (ids("d"), "", 10 + FADING_S)
+    second = weigh(first.memory, "ab", 11)
+    assert "2 of 4 machines vanished" in second.begun
+
+
+@pytest.mark.parametrize(
+    ("lost_at_s", "fresh"),
+    [
+        pytest.param({}, True, id="just now"),
+        pytest.param({"c": 8}, True, id="a moment ago"),
+        pytest.param({"c": 7}, False, id="half a lease ago"),
+    ],
+)
+def test_leases_are_looked_up_for_half_a_lease_after_a_loss(
+    lost_at_s: dict[MachineId, float], fresh: bool
+) -> None:
+    memory = EngineMemory(is_new=False, known=ids("abc"), lost_at_s=lost_at_s)
+
+    def asked(live: str) -> bool:
+        return has_fresh_loss(memory, live=ids(live), with_rows=ids("abc"), now_s=10, rules=RULES)
+
+    assert asked("ab") is fresh
+    assert not asked("abc")
 
 
 def test_a_hold_is_told_once_with_its_numbers_and_its_end() -> None:
