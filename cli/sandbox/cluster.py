@@ -334,7 +334,8 @@ class Sandbox:
 
     def _last_words(self, machine: str) -> str:
         """What fleetd on the machine said last, a line each."""
-        argv = ["journalctl", "--unit=fleet.service", "--output=cat", "--no-pager", "--lines=4"]
+        match = "_SYSTEMD_UNIT=fleet.service"  # and not what systemd says of it
+        argv = ["journalctl", match, "--output=cat", "--no-pager", "--lines=4"]
         lines = self.run(machine, argv).stdout.splitlines() if self.is_on(machine) else ["no power"]
         return "".join(f"\n  {machine}: {line}" for line in lines)
 

@@ -131,7 +131,8 @@ class StoreFile:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
                 raise Unavailable(
-                    f"the store {self.path} is in use by another process: does fleetd run already?"
+                    f"the store {self.path} is in use by another process: does fleetd run "
+                    "already? It serves one machine; several share an etcd (etcd_servers)"
                 ) from error
             raise UnusableFile(self.path, f"cannot be used: {_words(error)}") from error
         except sqlite3.DatabaseError as error:

@@ -1,17 +1,25 @@
 """A machine whose processors are all taken stays a member of the cluster."""
 
 import time
+from collections.abc import Callable
 
 import pytest
 
+from cli.sandbox.cluster import Sandbox
 from tests.cluster.steps import Operator
 
 pytestmark = pytest.mark.systemd
 
-TTL_S = 6.0
+TTL_S = 3.0
 LOAD_S = 3 * TTL_S
-# More takers than processors, each in a group of its own, so that none is polite.
+# More takers than processors, and in the same slice as fleetd.
 LOAD = f"for i in 1 2 3 4 5 6 7 8; do timeout {LOAD_S:g} sh -c 'while :; do :; done' & done; wait"
+
+
+@pytest.fixture(scope="module")
+def module_cluster(make_module_sandbox: Callable[..., Sandbox]) -> Sandbox:
+    """Three machines whose lease is half as long as by default."""
+    return make_module_sandbox(settings={"agent_ttl": f"{TTL_S:g}s"})
 
 
 def test_machine_under_load_keeps_its_units_and_its_place(operator: Operator) -> None:

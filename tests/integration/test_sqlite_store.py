@@ -210,6 +210,7 @@ def test_second_process_is_told_that_the_file_is_in_use(tmp_path: Path) -> None:
         command = [sys.executable, "-c", program, str(path)]
         told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         assert "is in use by another process" in told
+        assert "several share an etcd (etcd_servers)" in told
         with pytest.raises(Unavailable, match="in use"):
             SqliteDatabase(path)
         put(database, "/b")
