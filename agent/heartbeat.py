@@ -29,6 +29,8 @@ POLL_S = 0.5
 GRACE_S = 2.0
 LEAVE_S = 2.0
 JOIN_S = 5.0
+# How long it is known that a machine left on purpose: any engine has taken over by then.
+DEPARTURE_S = 60.0
 # fleet 1.0's words: its users search their journals for them.
 OVERDUE = "Server monitor triggered: Monitor timed out before successful heartbeat"
 
@@ -81,13 +83,21 @@ class Membership:
                 await asyncio.sleep(RETRY_S)
 
     async def leave(self, *, revoke: bool) -> None:
-        """End, with the lease given up at once or renewed once more; bounded by LEAVE_S."""
+        """End, with the lease given up at once or renewed once more; bounded by LEAVE_S.
+
+        A lease that is given up is told of before, so that it does not pass for a loss.
+        """
         lease = self._lease
         if lease is None:
             return
         try:
             async with asyncio.timeout(LEAVE_S):
-                await (self._store.revoke(lease) if revoke else self._store.renew(lease))
+                if not revoke:
+                    await self._store.renew(lease)
+                    return
+                departure = await self._store.grant(DEPARTURE_S)
+                await self._registry.depart(self._machine().id, departure)
+                await self._store.revoke(lease)
         except (Unavailable, LeaseLost, TimeoutError) as error:
             _log.warning("the machine's lease ends by itself: %r", error)
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from engine.tasks import Task, TaskKind
-from engine.view import encode_hold, hold_key
-from fleet.cluster import Leader
+from fleet.batch import Operation
+from fleet.cluster import Hold, Leader, encode_hold
 from fleet.machine import MachineId
 from fleet.names import UnitName
-from fleet.registry import Operation, Registry
-from fleet.store.port import MAX_TXN_OPS, Delete, Guard
+from fleet.registry import Registry
+from fleet.store.port import MAX_TXN_OPS, Delete, Guard, Put
 
 Decision = tuple[Sequence[Guard], Sequence[Operation]]
 
@@ -42,9 +42,10 @@ def _writes(
     keys = registry.keys
     unit = UnitName(task.unit)
     if task.kind is TaskKind.HOLD:
-        return [], [encode_hold(keys, task.reason, task.machines, until_at_s)]
+        hold = Hold(machines=task.machines, until_s=until_at_s, reason=task.reason)
+        return [], [Put(keys.hold, encode_hold(hold))]
     if task.kind is TaskKind.RELEASE:
-        return [], [Delete(hold_key(keys))]
+        return [], [Delete(keys.hold)]
     if task.kind is TaskKind.CLEAR:
         return [], [Delete(keys.refusal(unit))]
     if task.kind is TaskKind.DROP_FILE:

@@ -15,8 +15,9 @@ from engine.election import ElectionSettings, Term
 from engine.losses import EngineMemory, Hold, has_fresh_loss
 from engine.plan import Plan, PlanSettings, plan
 from engine.tasks import Task, TaskKind
-from engine.view import LeaderStore, StoredHold, View, observe, prefixes_of
+from engine.view import LeaderStore, View, observe, prefixes_of
 from fleet.cluster import Cluster
+from fleet.cluster import Hold as StoredHold
 from fleet.errors import Conflict, Unavailable
 from fleet.machine import MachineId
 from fleet.registry import Registry
@@ -183,6 +184,7 @@ class Leading:
             self._memory,
             live=cluster.machines.keys(),
             with_rows={row.machine for row in cluster.schedule},
+            departed=cluster.departures,
             now_s=now_s,
             rules=self._settings.plan.loss_rules,
         )
@@ -205,12 +207,13 @@ class Leading:
         """The memory, with the hold as the store tells of it: an earlier leader's, or ended."""
         memory = self._memory
         if stored is not None and memory.is_new:
-            left_s = stored.until_at_s - time.time()
+            left_s = stored.until_s - time.time()
             until_s = now_s + min(max(0.0, left_s), self._settings.plan.mass_loss_hold_s)
             memory = memory.with_hold(Hold(machines=stored.machines, until_s=until_s))
         elif stored is None and self._hold_told and memory.hold is not None:
             _log.info("the hold was ended by an operator")
-            memory = memory.released(now_s)
+            # Kept at once: this is told but once, and what is planned now may never be written.
+            memory = self._memory = memory.released(now_s)
         self._hold_told = stored is not None
         return memory
 

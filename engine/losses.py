@@ -12,6 +12,9 @@ half full any more is *fading*, since it is renewed when a third is gone. Only i
 make too many is the missing one held, until they have renewed or are missing too, half a lease at
 most. Waiting that long at every loss, as others do, would cost a lone machine's units seconds.
 
+A machine that is shut down, or told to leave, says so before its key goes. It is given up at once
+and counts for nothing here: many that leave on purpose are no mass loss.
+
 After an outage of the store nobody could renew, so for one machine lease no machine is given up.
 
 A new leader knows nothing of the past. Machines with units that nobody has dealt with yet count
@@ -106,24 +109,28 @@ def weigh_losses(
     now_s: float,
     rules: LossRules,
     fading: Set[MachineId] = frozenset(),
+    departed: Set[MachineId] = frozenset(),
 ) -> Losses:
     """Which machines that have rows are missing and yet not given up.
 
     `at_stake` are those with units that nobody has dealt with; they count for a new leader.
     `fading` are living ones that do not renew, looked up if `has_fresh_loss` says so.
+    `departed` ones left on purpose.
     """
-    known = memory.known | live | (memory.hold.machines if memory.hold else frozenset())
+    left = departed - live
+    hold = memory.hold and replace(memory.hold, machines=memory.hold.machines - left)
+    known = memory.known | live | (hold.machines if hold else frozenset())
     if memory.is_new:
         known |= at_stake
-    memory = replace(memory, is_new=False, known=frozenset(known))
+    memory = replace(memory, is_new=False, known=frozenset(known - left), hold=hold)
     if now_s < memory.amnesty_until_s:
-        held = (known | with_rows) - live
+        held = (memory.known | with_rows) - live - left
         return Losses(held=frozenset(held), memory=memory, wake_at_s=memory.amnesty_until_s)
-    missing = sorted(known - live)
+    missing = sorted(memory.known - live)
     lost_at_s = {machine: memory.lost_at_s.get(machine, now_s) for machine in missing}
     memory = replace(memory, lost_at_s=lost_at_s)
     if memory.hold is None:
-        return _consider_hold(memory, live=live, now_s=now_s, rules=rules, fading=fading)
+        return _consider_hold(memory, live=live, now_s=now_s, rules=rules, fading=fading - departed)
     return _continue_hold(memory, memory.hold, live=live, now_s=now_s, rules=rules)
 
 
@@ -134,11 +141,12 @@ def has_fresh_loss(
     with_rows: Set[MachineId],
     now_s: float,
     rules: LossRules,
+    departed: Set[MachineId] = frozenset(),
 ) -> bool:
     """Whether a machine vanished so lately that others may be about to be missed as well."""
     if memory.hold is not None or now_s < memory.amnesty_until_s:
         return False
-    missing = (memory.known | (with_rows if memory.is_new else frozenset())) - live
+    missing = (memory.known | (with_rows if memory.is_new else frozenset())) - live - departed
     return any(_is_fresh(memory.lost_at_s.get(machine, now_s), now_s, rules) for machine in missing)
 
 

@@ -67,6 +67,7 @@ def plan(
         now_s=now_s,
         rules=settings.loss_rules,
         fading=fading,
+        departed=cluster.departures,
     )
     held = losses.held | unreadable_machines
     if not cluster.machines:

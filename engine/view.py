@@ -5,13 +5,12 @@ a machine whose registration cannot be read keeps its units, and a row that cann
 written anew. The contents of files are not kept, only which there are.
 """
 
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import cast
 
-from fleet.cluster import Assignment, Cluster, UnitRecord, decode_cluster
+from fleet.cluster import Assignment, Cluster, Hold, UnitRecord, decode_cluster
 from fleet.keys import Keys
 from fleet.machine import MachineId
 from fleet.names import UnitName
@@ -22,20 +21,14 @@ UNREADABLE = "its record in the store is malformed: destroy it and submit it aga
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredHold:
-    """The brake as it lies in the store; `until_at_s` is in seconds since the epoch."""
-
-    machines: frozenset[MachineId]
-    until_at_s: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """One revision of the cluster as the leader plans on it."""
+    """One revision of the cluster as the leader plans on it.
+
+    A `hold` that cannot be read counts as one that is long over.
+    """
 
     cluster: Cluster
-    hold: StoredHold | None
+    hold: Hold | None
     unreadable_machines: frozenset[MachineId]
 
 
@@ -49,6 +42,7 @@ def prefixes_of(keys: Keys) -> tuple[str, ...]:
         keys.states,
         keys.refusals,
         keys.files,
+        keys.departures,
         keys.engine,
     )
 
@@ -64,34 +58,10 @@ def observe(keys: Keys, entries: Mapping[str, Entry], revision: int) -> View:
             units={**cluster.units, **_unreadable_units(keys, entries, cluster)},
             schedule=(*cluster.schedule, *_unreadable_rows(keys, entries, cluster)),
         )
-    hold = _decode_hold(entries.get(hold_key(keys)))
+    hold = cluster.hold
+    if hold is None and keys.hold in entries:
+        hold = Hold(machines=frozenset(), until_s=0.0)
     return View(cluster=cluster, hold=hold, unreadable_machines=unreadable)
-
-
-def hold_key(keys: Keys) -> str:
-    """Where the brake is told of while it is on; an operator who deletes it ends the hold."""
-    return f"{keys.engine}/hold"
-
-
-def encode_hold(keys: Keys, reason: str, machines: Collection[MachineId], until_at_s: float) -> Put:
-    """The write that tells of a hold."""
-    document = {"machines": sorted(machines), "until": until_at_s, "reason": reason}
-    return Put(hold_key(keys), json.dumps(document).encode())
-
-
-def _decode_hold(entry: Entry | None) -> StoredHold | None:
-    """The hold told of; one that is malformed counts as long over."""
-    if entry is None:
-        return None
-    try:
-        document = json.loads(entry.value)
-        return StoredHold(
-            machines=frozenset(MachineId(str(machine)) for machine in document["machines"]),
-            until_at_s=float(document["until"]),
-            reason=str(document["reason"]),
-        )
-    except (ValueError, KeyError, TypeError):
-        return StoredHold(machines=frozenset(), until_at_s=0.0, reason="")
 
 
 def _below(prefix: str, entries: Mapping[str, Entry]) -> list[tuple[str, Entry]]:

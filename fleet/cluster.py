@@ -7,6 +7,7 @@ never hides the rest.
 
 import functools
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -82,8 +83,23 @@ class Leader:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """The brake on mass losses, on: these machines are gone, and their units stay theirs.
+
+    `until_s` is in seconds since the epoch, by the leader's clock.
+    """
+
+    machines: frozenset[MachineId]
+    until_s: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """One revision of the cluster."""
+    """One revision of the cluster.
+
+    `departures` are machines that left on purpose a short while ago, or are about to.
+    """
 
     revision: int = 0
     units: Mapping[UnitName, UnitRecord] = field(default_factory=dict)
@@ -93,6 +109,8 @@ class Cluster:
     refusals: Mapping[UnitName, Refusal] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
     leader: Leader | None = None
+    hold: Hold | None = None
+    departures: frozenset[MachineId] = frozenset()
     problems: tuple[str, ...] = ()
     _rows: Mapping[UnitName, tuple[Assignment, ...]] = field(init=False, repr=False, compare=False)
     _states: Mapping[UnitName, tuple[UnitState, ...]] = field(init=False, repr=False, compare=False)
@@ -101,6 +119,14 @@ class Cluster:
         staying = (row for row in self.schedule if not row.leaving)
         object.__setattr__(self, "_rows", _by_unit(staying))
         object.__setattr__(self, "_states", _by_unit(self.states))
+
+    @property
+    def current_hold(self) -> Hold | None:
+        """The hold on those of its machines that are still gone; None if all are back."""
+        if self.hold is None:
+            return None
+        gone = self.hold.machines - self.machines.keys()
+        return replace(self.hold, machines=gone) if gone else None
 
     def assignments_of(self, unit: UnitName) -> tuple[Assignment, ...]:
         """The unit's rows that are to stay, by machine."""
@@ -147,6 +173,8 @@ def decode_cluster(keys: Keys, entries: Iterable[Entry], revision: int) -> Clust
         (keys.states, _read_state),
         (keys.refusals, _read_refusal),
         (keys.files, _read_file),
+        (keys.departures, _read_departure),
+        (keys.hold, _read_hold),
         (keys.engine, _read_leader),
     )
     for entry in entries:
@@ -177,6 +205,8 @@ class _Draft:
         self.refusals: dict[UnitName, Refusal] = {}
         self.files: dict[str, int] = {}
         self.leader: Leader | None = None
+        self.hold: Hold | None = None
+        self.departures: set[MachineId] = set()
         self.problems: list[str] = []
 
     def finish(self, revision: int) -> Cluster:
@@ -194,6 +224,8 @@ class _Draft:
             refusals=self.refusals,
             files=self.files,
             leader=self.leader,
+            hold=self.hold,
+            departures=frozenset(self.departures),
             problems=tuple(self.problems),
         )
 
@@ -266,6 +298,22 @@ def encode_leader(machine: MachineId) -> bytes:
     return _encode(machine=machine)
 
 
+def encode_hold(hold: Hold) -> bytes:
+    return _encode(machines=sorted(hold.machines), until=hold.until_s, reason=hold.reason)
+
+
+def decode_hold(document: Any) -> Hold:
+    """The hold of a document; raises MALFORMED (fleet/errors.py) if it cannot be read."""
+    until_s = float(document["until"])
+    if not math.isfinite(until_s):
+        raise ValueError("it has no end")
+    return Hold(
+        machines=frozenset(MachineId(str(machine)) for machine in document["machines"]),
+        until_s=until_s,
+        reason=str(document["reason"]),
+    )
+
+
 def _encode(**document: Any) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
@@ -320,6 +368,15 @@ def _read_refusal(draft: _Draft, rest: str, entry: Entry) -> None:
 
 def _read_file(draft: _Draft, rest: str, entry: Entry) -> None:
     draft.files[rest] = entry.modified
+
+
+def _read_departure(draft: _Draft, rest: str, entry: Entry) -> None:
+    draft.departures.add(MachineId(rest))
+
+
+def _read_hold(draft: _Draft, rest: str, entry: Entry) -> None:
+    if not rest:
+        draft.hold = decode_hold(json.loads(entry.value))
 
 
 def _read_leader(draft: _Draft, rest: str, entry: Entry) -> None:

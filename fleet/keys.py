@@ -48,12 +48,21 @@ class Keys:
         return f"{self.root}refusals/"
 
     @property
+    def departures(self) -> str:
+        return f"{self.root}departures/"
+
+    @property
     def events(self) -> str:
         return f"{self.root}events/"
 
     @property
     def engine(self) -> str:
         return f"{self.root}engine"
+
+    @property
+    def hold(self) -> str:
+        """Where the brake is told of while it is on; who deletes it ends the hold."""
+        return f"{self.engine}/hold"
 
     def unit(self, name: UnitName) -> str:
         return f"{self.units}{name}"
@@ -63,6 +72,9 @@ class Keys:
 
     def machine(self, machine: MachineId) -> str:
         return f"{self.machines}{machine}"
+
+    def departure(self, machine: MachineId) -> str:
+        return f"{self.departures}{machine}"
 
     def metadatum(self, machine: MachineId, key: str) -> str:
         return f"{self.metadata}{machine}/{key}"

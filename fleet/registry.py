@@ -8,14 +8,15 @@ revision of the leader key, so that one that was deposed cannot write.
 import hashlib
 import json
 import logging
-import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fleet.batch import Batch, Operation
 from fleet.cluster import (
     Assignment,
     Cluster,
+    Hold,
     Leader,
     Refusal,
     UnitRecord,
@@ -29,26 +30,16 @@ from fleet.cluster import (
     encode_unit,
 )
 from fleet.errors import MALFORMED, Conflict, InvalidUnit, NotFound
+from fleet.events import Event, event_put, latest
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId, encode_machine
 from fleet.names import UnitName
 from fleet.options import fleet_options, read_requirements
 from fleet.states import TargetState, UnitState, encode_state
-from fleet.store.port import (
-    MAX_TXN_OPS,
-    MAX_VALUE_BYTES,
-    Delete,
-    Entry,
-    Guard,
-    LeaseId,
-    Put,
-    Store,
-)
+from fleet.store.port import Delete, Entry, Guard, LeaseId, Put, Store
 from fleet.unit import UnitFile, read_unit
 
 _log = logging.getLogger(__name__)
-
-Operation = Put | Delete
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +116,16 @@ class Registry:
                 problems.append(f"{entry.key} holds a malformed unit file: line {error.line}")
         return files, problems
 
+    async def hold(self) -> Hold | None:
+        """The brake on a mass loss while it is on, with the machines that are still gone."""
+        snapshot = await self.store.read(self.keys.hold, self.keys.machines)
+        cluster = decode_cluster(self.keys, snapshot.entries.values(), snapshot.revision)
+        return cluster.current_hold
+
+    async def events(self, limit: int) -> tuple[Event, ...]:
+        """The newest events, the newest last."""
+        return latest((await self.store.read(self.keys.events)).entries.values(), limit)
+
     # Users' changes
 
     async def apply(self, changes: Sequence[UnitChange], *, by: str) -> dict[UnitName, bool]:
@@ -142,7 +143,7 @@ class Registry:
         if missing:
             raise NotFound(f"unit does not exist: {', '.join(missing)}")
         renewed: dict[UnitName, bool] = {}
-        batch = _Batch(self.store)
+        batch = Batch(self.store)
         for change in changes:
             old = stored.get(change.name)
             record, file = _changed(change, old, by=by)
@@ -154,7 +155,7 @@ class Registry:
                 operations.append(Put(self.keys.file(record.file), file.text.encode()))
             guard = Guard(self.keys.unit(change.name), modified=old.revision if old else 0)
             what = f"{'stored, ' if file is not None else ''}target state {record.target}"
-            operations.append(self._event(by=by, unit=change.name, what=what))
+            operations.append(event_put(self.keys, by=by, unit=change.name, what=what))
             await batch.add([guard], operations, about=change.name)
         await batch.flush()
         return renewed
@@ -164,7 +165,7 @@ class Registry:
         key = self.keys.unit(name)
         if key not in (await self.store.read(key)).entries:
             raise NotFound(f"unit does not exist: {name}")
-        event = self._event(by=by, unit=name, what="destroyed")
+        event = event_put(self.keys, by=by, unit=name, what="destroyed")
         await self.store.commit([], [Delete(key), event])
 
     async def set_metadata(
@@ -172,11 +173,11 @@ class Registry:
     ) -> None:
         """Set metadata keys of machines, which need not be there now; None takes a key away."""
         final = {self.keys.metadatum(machine, key): value for machine, key, value in changes}
-        batch = _Batch(self.store)
+        batch = Batch(self.store)
         for key, value in final.items():
             written = (value or "").encode()
             what = f"metadata {key.removeprefix(self.keys.metadata)} = {value or '(removed)'}"
-            await batch.add([], [Put(key, written), self._event(by=by, unit="", what=what)])
+            await batch.add([], [Put(key, written), event_put(self.keys, by=by, what=what)])
         await batch.flush()
 
     async def _stored_units(self, names: Sequence[UnitName]) -> dict[UnitName, UnitRecord]:
@@ -188,21 +189,31 @@ class Registry:
             if key in entries
         }
 
+    async def release_hold(self, *, by: str) -> None:
+        """End the brake on a mass loss: the leader gives up the machines that are held.
+
+        Raises NotFound if none are held, Conflict if the hold changed at the same moment.
+        """
+        key = self.keys.hold
+        entry = (await self.store.read(key)).entries.get(key)
+        if entry is None:
+            raise NotFound("no machines are held")
+        event = event_put(self.keys, by=by, what="released the hold on machines that vanished")
+        commit = await self.store.commit(
+            [Guard(key, modified=entry.modified)], [Delete(key), event]
+        )
+        if not commit.succeeded:
+            raise Conflict("the hold has just changed; look at it again")
+
     async def trim_events(self, keep: int) -> int:
         """Remove all but the newest events; the number of those that were removed."""
         events = sorted((await self.store.read(self.keys.events)).entries)
         old = events[: max(0, len(events) - keep)]
-        batch = _Batch(self.store)
+        batch = Batch(self.store)
         for key in old:
             await batch.add([], [Delete(key)])
         await batch.flush()
         return len(old)
-
-    def _event(self, *, by: str, unit: str, what: str) -> Put:
-        now_ns = time.time_ns()
-        key = f"{self.keys.events}{now_ns:020d}-{secrets.token_hex(4)}"
-        document = {"at": now_ns / 1e9, "by": by, "unit": unit, "what": what}
-        return Put(key, json.dumps(document).encode())
 
     # A machine's own reports
 
@@ -214,12 +225,19 @@ class Registry:
     async def register(self, machine: Machine, lease: LeaseId, *, over: int) -> bool:
         """Write the machine under its lease, over the registration of revision `over` (0: none).
 
-        False if the registration in the store is another one by now.
+        It takes an earlier departure back. False if the registration in the store is another one
+        by now.
         """
         key = self.keys.machine(machine.id)
         value = json.dumps(encode_machine(machine)).encode()
-        commit = await self.store.commit([Guard(key, modified=over)], [Put(key, value, lease)])
-        return commit.succeeded
+        departure = Delete(self.keys.departure(machine.id))
+        operations: list[Operation] = [Put(key, value, lease), departure]
+        return (await self.store.commit([Guard(key, modified=over)], operations)).succeeded
+
+    async def depart(self, machine: MachineId, lease: LeaseId) -> None:
+        """Say that the machine leaves on purpose, for as long as this lease of its own lasts."""
+        event = event_put(self.keys, by=f"machine {machine}", what="leaves the cluster on purpose")
+        await self.store.commit([], [Put(self.keys.departure(machine), b"{}", lease), event])
 
     async def publish_states(
         self,
@@ -228,7 +246,7 @@ class Registry:
         lease: LeaseId,
     ) -> None:
         """Write states under the machine's lease; None removes one. Raises LeaseLost."""
-        batch = _Batch(self.store)
+        batch = Batch(self.store)
         for unit, state in states.items():
             key = self.keys.state(machine, unit)
             if state is None:
@@ -256,7 +274,7 @@ class Registry:
         to look again before it writes more.
         """
         fence = Guard(self.keys.engine, created=leader.created)
-        batch = _Batch(self.store, fence)
+        batch = Batch(self.store, fence)
         for guards, operations in decisions:
             await batch.add(guards, operations)
         await batch.flush()
@@ -268,7 +286,7 @@ class Registry:
         return Put(self.keys.refusal(refusal.unit), encode_refusal(refusal))
 
     def decision_event(self, *, machine: MachineId, unit: str, what: str) -> Put:
-        return self._event(by=f"engine on {machine}", unit=unit, what=what)
+        return event_put(self.keys, by=f"engine on {machine}", unit=unit, what=what)
 
 
 def decode_stored_unit(name: UnitName, entry: Entry) -> UnitRecord:
@@ -342,44 +360,3 @@ def _merge(changes: Sequence[UnitChange]) -> list[UnitChange]:
             target=change.target or before.target,
         )
     return list(merged.values())
-
-
-def _size(operations: Iterable[Operation]) -> int:
-    return sum(len(each.value) for each in operations if isinstance(each, Put))
-
-
-class _Batch:
-    """Decisions on their way into as few transactions as the store's limit allows."""
-
-    def __init__(self, store: Store, fence: Guard | None = None) -> None:
-        self._store = store
-        self._fence = [fence] if fence else []
-        self._guards: dict[Guard, None] = {}
-        self._operations: dict[str, Operation] = {}
-        self._about: list[str] = []
-
-    async def add(
-        self, guards: Sequence[Guard], operations: Sequence[Operation], *, about: str = ""
-    ) -> None:
-        """Take one decision in, whole; a file put twice in a transaction is put once."""
-        room = MAX_TXN_OPS - len(self._fence)
-        together = self._operations | {operation.key: operation for operation in operations}
-        if (
-            len(together) > MAX_TXN_OPS
-            or len(self._guards) + len(guards) > room
-            or _size(together.values()) > MAX_VALUE_BYTES
-        ):
-            await self.flush()
-        self._guards |= dict.fromkeys(guards)
-        self._operations |= {operation.key: operation for operation in operations}
-        self._about += [about] if about else []
-
-    async def flush(self) -> None:
-        if not self._operations:
-            return
-        guards = [*self._fence, *self._guards]
-        commit = await self._store.commit(guards, list(self._operations.values()))
-        if not commit.succeeded:
-            subject = ", ".join(self._about) or "the cluster"
-            raise Conflict(f"{subject} was changed by somebody else at the same moment; try again")
-        self._guards, self._operations, self._about = {}, {}, []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.heartbeat import GRACE_S, Heartbeat, Membership
+from agent.heartbeat import DEPARTURE_S, GRACE_S, Heartbeat, Membership
 from fleet.errors import Unavailable
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId
@@ -213,12 +213,27 @@ async def test_leaving_gives_up_the_lease_or_lets_it_lapse(revoke: bool) -> None
         await member.membership.leave(revoke=revoke)
         lease = member.sessions[0]
         assert lease is not None
+        departures = (await member.store.read(KEYS.departures)).entries
+        assert (KEYS.departure(ME.id) in departures) is revoke
         if revoke:
             assert await member.registered() is None
             with pytest.raises(LeaseLost):
                 await member.store.renew(lease)
         else:
             assert await member.registered() == ME
+
+
+async def test_departure_is_over_when_the_machine_is_back_and_soon_anyhow() -> None:
+    store = MemoryStore()
+    for back in (True, False):
+        async with Member(store).running() as member:
+            await until(lambda: bool(member.sessions))
+            assert (await store.read(KEYS.departures)).entries == {}
+            assert member.membership is not None
+            await member.membership.leave(revoke=True)
+        assert (await store.read(KEYS.departures)).entries
+        await asyncio.sleep(1 if back else DEPARTURE_S + 1)
+    assert (await store.read(KEYS.departures)).entries == {}
 
 
 async def test_leaving_is_bounded_while_the_store_is_away() -> None:

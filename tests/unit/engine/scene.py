@@ -55,6 +55,17 @@ class Scene:
                 lease = await self.store.grant(TTL_S)
                 await self.registry.register(machine, lease, over=0)
 
+    async def leave_machine(self, *names: str) -> None:
+        """These machines leave on purpose."""
+        for name in names:
+            self._beats.pop(name).cancel()
+            machine = MachineId(name)
+            await self.registry.depart(machine, await self.store.grant(60))
+            entry = await self.registry.machine_entry(machine)
+            assert entry is not None
+            assert entry.lease is not None
+            await self.store.revoke(entry.lease)
+
     def kill_machine(self, *names: str) -> None:
         for name in names:
             self._beats.pop(name).cancel()

@@ -5,7 +5,6 @@ import asyncio
 import pytest
 
 from engine.loop import Engine, EngineSettings
-from engine.view import hold_key
 from fleet.machine import MachineId
 from fleet.names import UnitName
 from fleet.store.port import Delete, Put
@@ -160,7 +159,7 @@ async def test_when_most_machines_vanish_the_brake_holds_their_units_and_then_le
         told = [event for event in await cluster.events() if "hold" in event]
         assert len(told) == 1
         assert "2 of 4 machines vanished" in told[0]
-        assert hold_key(cluster.registry.keys) in await keys_of(cluster)
+        assert cluster.registry.keys.hold in await keys_of(cluster)
         await cluster.until_rows(
             "a.service@m1",
             "b.service@m2 leaving",
@@ -169,7 +168,7 @@ async def test_when_most_machines_vanish_the_brake_holds_their_units_and_then_le
             "b.service@m1",
             "c.service@m4",
         )
-        assert hold_key(cluster.registry.keys) not in await keys_of(cluster)
+        assert cluster.registry.keys.hold not in await keys_of(cluster)
 
 
 async def test_an_operator_who_deletes_the_hold_ends_it() -> None:
@@ -179,10 +178,42 @@ async def test_an_operator_who_deletes_the_hold_ends_it() -> None:
         await cluster.until_rows("a.service@m1", "b.service@m2", "c.service@m3")
         cluster.kill_machine("m2", "m3")
         await asyncio.sleep(10)
-        key = hold_key(cluster.registry.keys)
+        key = cluster.registry.keys.hold
         assert key in await keys_of(cluster)
         await cluster.store.commit([], [Delete(key)])
         await cluster.until(lambda c: c.machine_of(UnitName("b.service")) == "m1", within_s=0.5)
+
+
+async def test_a_release_counts_though_what_is_planned_then_is_void() -> None:
+    async with scene("m1", "m2", "m3") as cluster:
+        for name in "abc":
+            await cluster.start(f"{name}.service")
+        await cluster.until_rows("a.service@m1", "b.service@m2", "c.service@m3")
+        cluster.kill_machine("m2", "m3")
+        await asyncio.sleep(10)
+        record = cluster.registry.keys.unit(UnitName("b.service"))
+        value = (await cluster.store.read(record)).entries[record].value
+        await cluster.registry.release_hold(by="alice")
+        # Whatever the engine plans now, the record has changed when it writes.
+        for _ in range(50):
+            await cluster.store.commit([], [Put(record, value)])
+        await cluster.until(lambda c: c.machine_of(UnitName("b.service")) == "m1", within_s=0.5)
+
+
+async def test_machines_that_leave_together_on_purpose_are_given_up_at_once() -> None:
+    async with scene("m1", "m2", "m3", "m4") as cluster:
+        for name in "abcd":
+            await cluster.start(f"{name}.service")
+        await cluster.until(lambda c: len(c.schedule) == 4)
+        await asyncio.sleep(10)
+        await cluster.leave_machine("m3", "m4")
+        await cluster.until(
+            lambda c: (
+                {c.machine_of(UnitName(f"{name}.service")) for name in "abcd"} == {"m1", "m2"}
+            ),
+            within_s=0.5,
+        )
+        assert not any("vanished" in event for event in await cluster.events())
 
 
 async def test_a_new_leader_goes_on_with_the_hold_it_finds() -> None:

@@ -173,6 +173,63 @@ def test_a_hold_is_told_once_with_its_numbers_and_its_end() -> None:
     assert (last.held, last.wake_at_s) == (frozenset(), None)
 
 
+# Machines that leave on purpose
+
+
+def leaving(memory: EngineMemory, live: str, departed: str, now_s: float) -> Losses:
+    """The verdict when of the missing machines these said that they leave."""
+    return weigh_losses(
+        memory,
+        live=ids(live),
+        with_rows=ids("abcdef"),
+        at_stake=ids("abcdef"),
+        departed=ids(departed),
+        now_s=now_s,
+        rules=RULES,
+    )
+
+
+@pytest.mark.parametrize(
+    ("live", "departed", "held"),
+    [
+        pytest.param("ab", "cdef", "", id="all that are missing said so"),
+        pytest.param("abc", "de", "", id="one did not"),
+        pytest.param("ab", "cd", "ef", id="two of four did not"),
+        pytest.param("abc", "c", "def", id="who lives has not left yet"),
+        pytest.param("", "abcdef", "", id="all"),
+    ],
+)
+@pytest.mark.parametrize("is_new", [True, False])
+def test_machines_that_leave_on_purpose_are_given_up_and_do_not_count(
+    live: str, departed: str, held: str, is_new: bool
+) -> None:
+    memory = EngineMemory(is_new=is_new, known=ids("" if is_new else "abcdef"))
+    verdict = leaving(memory, live, departed, 1)
+    assert verdict.held == ids(held)
+    assert bool(verdict.begun) is bool(held)
+    # And so it stays when the departure is no longer told of.
+    assert leaving(verdict.memory, live, "", 5).held == ids(held)
+
+
+def test_machines_that_left_are_given_up_even_after_an_outage() -> None:
+    memory = EngineMemory(is_new=False, known=ids("abc")).after_outage(amnesty_until_s=106)
+    assert leaving(memory, "a", "bc", 101).held == ids("def")
+
+
+def test_departure_calls_for_no_look_at_leases() -> None:
+    memory = EngineMemory(is_new=False, known=ids("abc"))
+    for departed, needed in (("", True), ("c", False)):
+        asked = has_fresh_loss(
+            memory,
+            live=ids("ab"),
+            with_rows=ids("abc"),
+            departed=ids(departed),
+            now_s=1,
+            rules=RULES,
+        )
+        assert asked is needed
+
+
 # A new leader
 
 

@@ -8,11 +8,13 @@ import pytest
 from fleet.cluster import (
     Assignment,
     Cluster,
+    Hold,
     Leader,
     Refusal,
     UnitRecord,
     decode_cluster,
     encode_assignment,
+    encode_hold,
     encode_leader,
     encode_refusal,
     encode_unit,
@@ -208,6 +210,13 @@ _GOOD_ROW = encode_assignment(_row(_WEB, _M1))
         pytest.param(_STATE_KEY, {"hash": "h"}, id="state: half of it"),
         pytest.param(_KEYS.refusal(UnitName("x.service")), {"reasons": []}, id="refusal: a list"),
         pytest.param(_KEYS.refusal(UnitName("x.service")), {}, id="refusal: no reasons"),
+        pytest.param(_KEYS.hold, {"machines": ["m2"], "reason": "r"}, id="hold: no end"),
+        pytest.param(
+            _KEYS.hold,
+            b'{"machines": [], "reason": "r", "until": Infinity}',
+            id="hold: an end that never comes",
+        ),
+        pytest.param(_KEYS.hold, {"machines": 7, "reason": "r", "until": 1}, id="hold: a number"),
     ],
 )
 def test_malformed_value_is_left_out_and_named_and_the_rest_is_intact(
@@ -229,6 +238,26 @@ def test_malformed_leader_is_no_leader() -> None:
     assert cluster.leader is None
     assert cluster.problems[0].startswith("/fleet/engine holds a malformed value")
     assert len(cluster.units) == 2
+
+
+def test_hold_is_read_and_is_on_those_machines_that_are_still_gone() -> None:
+    hold = Hold(
+        machines=frozenset({_M1, MachineId("m8"), MachineId("m9")}), until_s=5.5, reason="r"
+    )
+    cluster = decode_cluster(_KEYS, (*_SOUND, _entry(_KEYS.hold, encode_hold(hold))), 12)
+
+    assert cluster.problems == ()
+    assert cluster.hold == hold
+    gone = frozenset({MachineId("m8"), MachineId("m9")})
+    assert cluster.current_hold == replace(hold, machines=gone)
+    assert replace(cluster, hold=replace(hold, machines=frozenset({_M1}))).current_hold is None
+    assert replace(cluster, hold=None).current_hold is None
+
+
+def test_departures_are_the_machines_that_left_on_purpose() -> None:
+    entry = _entry(_KEYS.departure(_M2), b"{}")
+
+    assert decode_cluster(_KEYS, (entry,), 12).departures == {_M2}
 
 
 def test_unit_with_options_that_make_no_sense_is_kept_with_its_problem() -> None:

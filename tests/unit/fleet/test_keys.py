@@ -22,6 +22,8 @@ def test_every_key_lies_below_the_root(root: str) -> None:
     assert keys.state(_MACHINE, _UNIT) == f"{root}states/m1/web.service"
     assert keys.refusal(_UNIT) == f"{root}refusals/web.service"
     assert keys.engine == f"{root}engine"
+    assert keys.hold == f"{root}engine/hold"
+    assert keys.departure(_MACHINE) == f"{root}departures/m1"
     assert keys.events == f"{root}events/"
 
 
