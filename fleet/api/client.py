@@ -21,6 +21,8 @@ from fleet.api.schema import (
     ListedState,
     Unit,
     UnitReport,
+    decode_event,
+    decode_hold,
     decode_listed_machine,
     decode_listed_state,
     decode_page,
@@ -30,7 +32,9 @@ from fleet.api.schema import (
     parse,
     render,
 )
+from fleet.cluster import Hold
 from fleet.errors import Conflict, Denied, FleetError, InvalidRequest, NotFound, Unavailable
+from fleet.events import Event
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
 from fleet.registry import UnitChange
@@ -123,6 +127,25 @@ class FleetClient:
         given = {key: str(value) for key, value in filters if value}
         return await self._all("state", "states", decode_listed_state, given)
 
+    async def hold(self) -> Hold | None:
+        """The brake on a mass loss while it is on; an original server has none."""
+        response = await self._send("GET", "hold")
+        if _is_unknown_here(response):
+            return None
+        self._check(response)
+        return self._decoded(response, decode_hold)
+
+    async def events(self, limit: int) -> tuple[Event, ...]:
+        """The newest events, the newest last; NotFound from an original server, which has none."""
+        response = await self._send("GET", "events", params={"limit": limit})
+        if _is_unknown_here(response):
+            raise NotFound(f"{self._endpoint} keeps no events: it is a fleetd of fleet 1.0")
+        self._check(response)
+        events, _ = self._decoded(
+            response, lambda document: decode_page("events", document, decode_event)
+        )
+        return tuple(events)
+
     # Writing
 
     async def apply(self, changes: Sequence[UnitChange]) -> dict[UnitName, bool]:
@@ -154,6 +177,13 @@ class FleetClient:
             # An object is what fleet 1.0 takes; its documentation has a plain text.
             operations.append(operation | ({} if value is None else {"value": {"value": value}}))
         await self._ask("PATCH", "machines", content=render(operations))
+
+    async def release_hold(self) -> None:
+        """Have the machines given up that are held; raises NotFound if none are."""
+        response = await self._send("DELETE", "hold")
+        if _is_unknown_here(response):
+            raise NotFound("no machines are held")
+        self._check(response)
 
     # Watching
 

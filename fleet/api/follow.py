@@ -15,10 +15,9 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
 
 from fleet.api.schema import UnitReport, report
-from fleet.cluster import Leader, decode_cluster
+from fleet.cluster import Cluster, decode_cluster
 from fleet.errors import Unavailable
 from fleet.keys import Keys
-from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
 from fleet.registry import Registry
 from fleet.store.mirror import Mirror
@@ -39,8 +38,7 @@ class Stories:
         self._keys = keys
         self._entries: dict[str, Entry] = {}
         self._of_unit: dict[UnitName, set[str]] = {}
-        self._machines: Mapping[MachineId, Machine] = {}
-        self._leader: Leader | None = None
+        self._shared = Cluster()
         self.revision = -1
 
     @property
@@ -62,12 +60,12 @@ class Stories:
         self._entries, self.revision = dict(entries), revision
         touched: set[UnitName] = set()
         for key in changed | gone:
-            if key.startswith(self._shared):
+            if key.startswith(self._shared_prefixes):
                 continue
             unit = UnitName(key.rpartition("/")[2])
             touched.add(unit)
             self._index(unit, key, is_there=key not in gone)
-        if any(key.startswith(self._shared) for key in changed | gone):
+        if any(key.startswith(self._shared_prefixes) for key in changed | gone):
             self._read_shared()
             touched |= self._of_unit.keys()
         return frozenset(touched)
@@ -76,7 +74,9 @@ class Stories:
         """The unit's story, whether there is such a unit or not."""
         own = [self._entries[key] for key in self._of_unit.get(unit, ())]
         cluster = decode_cluster(self._keys, own, self.revision)
-        return report(replace(cluster, machines=self._machines, leader=self._leader), unit)
+        shared = self._shared
+        seen = replace(cluster, machines=shared.machines, leader=shared.leader, hold=shared.hold)
+        return report(seen, unit)
 
     def is_as_new_as(self, snapshot: Snapshot, units: frozenset[UnitName] | None) -> bool:
         """Whether nothing that the snapshot says of these units' records, or of all, is news."""
@@ -105,14 +105,14 @@ class Stories:
             del self._of_unit[unit]
 
     @property
-    def _shared(self) -> tuple[str, ...]:
-        """What every unit's story speaks of."""
+    def _shared_prefixes(self) -> tuple[str, ...]:
+        """What every unit's story speaks of: machines, the leader, a hold."""
         return (self._keys.machines, self._keys.engine)
 
     def _read_shared(self) -> None:
-        entries = [entry for key, entry in self._entries.items() if key.startswith(self._shared)]
-        cluster = decode_cluster(self._keys, entries, self.revision)
-        self._machines, self._leader = cluster.machines, cluster.leader
+        prefixes = self._shared_prefixes
+        entries = [entry for key, entry in self._entries.items() if key.startswith(prefixes)]
+        self._shared = decode_cluster(self._keys, entries, self.revision)
 
 
 def _differs(old: Entry | None, new: Entry) -> bool:

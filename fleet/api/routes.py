@@ -27,6 +27,9 @@ class Endpoint(StrEnum):
     CHANGE_MACHINES = "change_machines"
     DISCOVERY = "discovery"
     METRICS = "metrics"
+    GET_HOLD = "get_hold"
+    RELEASE_HOLD = "release_hold"
+    LIST_EVENTS = "list_events"
     WATCH = "watch"
 
     @property
@@ -41,6 +44,7 @@ _WRITES = frozenset(
         Endpoint.SET_UNIT,
         Endpoint.DESTROY_UNIT,
         Endpoint.CHANGE_MACHINES,
+        Endpoint.RELEASE_HOLD,
     }
 )
 
@@ -90,6 +94,11 @@ _COLLECTIONS = {
         status=400,
     ),
     "watch": _Resource(verbs={"GET": Endpoint.WATCH}, refusal=_GET_ONLY),
+    "hold": _Resource(
+        verbs={"GET": Endpoint.GET_HOLD, "DELETE": Endpoint.RELEASE_HOLD},
+        refusal="only GET and DELETE supported against this resource",
+    ),
+    "events": _Resource(verbs={"GET": Endpoint.LIST_EVENTS}, refusal=_GET_ONLY),
 }
 _ITEMS = {
     "units": _Resource(

@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from fleet.cluster import Cluster
+from fleet.cluster import Cluster, Hold
+from fleet.cluster import decode_hold as decode_stored_hold
 from fleet.errors import MALFORMED, InvalidRequest, InvalidUnit
+from fleet.events import Event
+from fleet.events import decode_event as decode_stored_event
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
 from fleet.states import TargetState, UnitState, decode_state, encode_state, parse_target
@@ -85,7 +88,8 @@ class UnitReport:
 
     `machine` is where a unit that is not global is scheduled; `refusals` are reasons by machine,
     "" standing for all; `addresses` are those of the machines spoken of that are alive.
-    While it is `leaderless` there is no engine that would place or move units.
+    While it is `leaderless` there is no engine that would place or move units. `hold` says why the
+    unit is not moved although its machine is gone, if that is so.
     """
 
     name: UnitName
@@ -100,6 +104,7 @@ class UnitReport:
     refusals: Mapping[str, str] = field(default_factory=dict)
     addresses: Mapping[MachineId, str] = field(default_factory=dict)
     leaderless: bool = False
+    hold: str = ""
 
 
 def report(cluster: Cluster, name: UnitName) -> UnitReport:
@@ -112,6 +117,10 @@ def report(cluster: Cluster, name: UnitName) -> UnitReport:
     spoken_of = [*(row.machine for row in rows), *(s.machine for s in states), *reasons]
     machines = cluster.machines
     known = sorted({MachineId(text) for text in spoken_of} & machines.keys())
+    hold = cluster.current_hold
+    is_held = hold is not None and any(
+        row.machine in hold.machines for row in cluster.assignments_of(name)
+    )
     return UnitReport(
         name=name,
         exists=record is not None,
@@ -130,6 +139,7 @@ def report(cluster: Cluster, name: UnitName) -> UnitReport:
         refusals=reasons,
         addresses={machine: machines[machine].address for machine in known},
         leaderless=cluster.leader is None,
+        hold=hold.reason if hold and is_held else "",
     )
 
 
@@ -265,6 +275,7 @@ def encode_report(told: UnitReport) -> Document:
         refusals=dict(told.refusals),
         addresses=dict(told.addresses),
         leaderless=told.leaderless,
+        hold=told.hold,
     )
 
 
@@ -287,6 +298,7 @@ def decode_report(document: object) -> UnitReport:
         refusals={key: _text(refusals, key) for key in refusals},
         addresses={MachineId(key): _text(addresses, key) for key in addresses},
         leaderless=found.get("leaderless") is True,
+        hold=_text(found, "hold"),
     )
 
 
@@ -308,11 +320,39 @@ def _assignment(document: object) -> ReportedAssignment:
     )
 
 
+# Holds and events
+
+
+def encode_hold(hold: Hold | None) -> Document:
+    """The hold, or an empty document; `until` is in seconds since the epoch."""
+    if hold is None:
+        return {}
+    return {"machines": sorted(hold.machines), "until": hold.until_s, "reason": hold.reason}
+
+
+def decode_hold(document: object) -> Hold | None:
+    """The hold in a document, None if it is empty; raises InvalidRequest."""
+    found = _mapping(document, "a hold")
+    return _stored(decode_stored_hold, found, "a hold") if found else None
+
+
+def decode_event(document: object) -> Event:
+    """The event in a document; raises InvalidRequest."""
+    return _stored(decode_stored_event, _mapping(document, "an event"), "an event")
+
+
+def _stored(decode: Callable[[Mapping[str, Any]], _T], found: Mapping[str, Any], what: str) -> _T:
+    try:
+        return decode(found)
+    except MALFORMED as error:
+        raise InvalidRequest(f"unable to decode body: {what}: {error!r}") from error
+
+
 # Pages
 
 
 def encode_page(kind: str, documents: Sequence[Document], next_token: str | None) -> Document:
-    """A page of `kind` (`units`, `states`, `machines`); an empty one is an empty document."""
+    """A page of `kind` (`units`, `events`); an empty one is an empty document."""
     return _present(**{kind: list(documents), "nextPageToken": next_token})
 
 

@@ -20,6 +20,7 @@ from fleet.api.routes import Endpoint, NoRoute, Route, resolve
 from fleet.api.schema import (
     Unit,
     decode_unit,
+    encode_hold,
     encode_listed_machine,
     encode_listed_state,
     encode_page,
@@ -28,6 +29,7 @@ from fleet.api.schema import (
 )
 from fleet.cluster import Cluster, UnitRecord
 from fleet.errors import Conflict, Denied, InvalidRequest, NotFound
+from fleet.events import encode_event
 from fleet.machine import MachineId
 from fleet.names import InvalidName, UnitName, parse_name
 from fleet.registry import Registry, UnitChange, decode_stored_unit
@@ -38,6 +40,10 @@ _log = logging.getLogger(__name__)
 
 # How often a change is tried again that met another change of the same unit: the last one wins.
 ATTEMPTS = 3
+
+# How many events are told of: without a wish, and at most (the engine keeps a thousand).
+EVENTS = 100
+MAX_EVENTS = 1000
 
 Query = Mapping[str, Sequence[str]]
 
@@ -112,6 +118,9 @@ class ApiService:
             Endpoint.CHANGE_MACHINES: self._change_machines,
             Endpoint.DISCOVERY: self._discovery,
             Endpoint.METRICS: self._metrics,
+            Endpoint.GET_HOLD: self._get_hold,
+            Endpoint.RELEASE_HOLD: self._release_hold,
+            Endpoint.LIST_EVENTS: self._list_events,
         }
         return await endpoints[call.route.endpoint](call)
 
@@ -224,6 +233,19 @@ class ApiService:
             await self._registry.set_metadata(changes, by=self._signature(call.peer))
         return Answer(status=204, content_type=JSON)
 
+    # What the engine decided
+
+    async def _get_hold(self, call: Call) -> Answer:
+        return json_answer(encode_hold(await self._registry.hold()))
+
+    async def _release_hold(self, call: Call) -> Answer:
+        await self._registry.release_hold(by=self._signature(call.peer))
+        return Answer(status=204)
+
+    async def _list_events(self, call: Call) -> Answer:
+        events = await self._registry.events(_limit(call.query))
+        return json_answer(encode_page("events", [encode_event(each) for each in events], None))
+
     # About the server
 
     async def _discovery(self, call: Call) -> Answer:
@@ -302,6 +324,14 @@ def _named(asked: Unit, item: str) -> Unit:
 
 def _first(query: Query, name: str) -> str:
     return next(iter(query.get(name, ())), "")
+
+
+def _limit(query: Query) -> int:
+    """How many events are asked for; raises InvalidRequest."""
+    text = _first(query, "limit") or str(EVENTS)
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= MAX_EVENTS):
+        raise InvalidRequest(f"limit has to be a number from 1 to {MAX_EVENTS}, not {text!r}")
+    return int(text)
 
 
 def _quoted(text: str) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from fleet.cluster import Assignment, Leader, Refusal
 from fleet.errors import Conflict, InvalidUnit, NotFound, Unavailable
+from fleet.events import Event, encode_event
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
@@ -417,6 +418,42 @@ async def test_trim_events_keeps_the_newest() -> None:
     assert await reg.trim_events(0) == 10
 
 
+async def test_events_come_in_the_order_of_their_writing_whatever_the_clocks_say() -> None:
+    reg = registry()
+    for at_s, what in ((300.0, "first"), (100.0, "second"), (200.0, "third")):
+        event = Event(at_s=at_s, by="alice", unit=WEB, what=what)
+        value = json.dumps(encode_event(event)).encode()
+        await reg.store.commit([], [Put(f"{KEYS.events}{at_s}", value)])
+        await reg.store.commit([], [Put(f"{KEYS.events}{at_s}-bad", b"[]")])
+    assert [event.what for event in await reg.events(10)] == ["first", "second", "third"]
+    assert [event.what for event in await reg.events(2)] == ["second", "third"]
+    assert (await reg.events(1))[0].at_s == 200.0
+
+
+async def test_departure_is_told_of_until_the_machine_is_back() -> None:
+    reg = registry()
+    machine = Machine(id=M1)
+    assert await reg.register(machine, await reg.store.grant(60), over=0)
+    await reg.depart(M1, await reg.store.grant(60))
+    assert await keys_below(reg, KEYS.departures) == [M1]
+    assert (await reg.events(1))[0].by == f"machine {M1}"
+    entry = await reg.machine_entry(M1)
+    assert entry is not None
+    assert not await reg.register(machine, await reg.store.grant(60), over=0)
+    assert await keys_below(reg, KEYS.departures) == [M1]
+    assert await reg.register(machine, await reg.store.grant(60), over=entry.modified)
+    assert await keys_below(reg, KEYS.departures) == []
+
+
+async def test_hold_that_cannot_be_read_is_none_and_can_be_released() -> None:
+    reg = registry()
+    await reg.store.commit([], [Put(KEYS.hold, b"{")])
+    assert await reg.hold() is None
+    await reg.release_hold(by="alice")
+    with pytest.raises(NotFound, match="no machines are held"):
+        await reg.release_hold(by="alice")
+
+
 async def test_stored_unit_that_is_malformed_says_what_to_do() -> None:
     store = MemoryStore()
     await store.commit([], [Put(KEYS.unit(WEB), b"not json")])
@@ -447,6 +484,9 @@ async def test_every_method_passes_on_that_the_store_is_gone() -> None:
         reg.destroy(WEB, by="alice"),
         reg.commit_as(leader, [([], [reg.assignment_put(row())])]),
         reg.trim_events(1),
+        reg.events(1),
+        reg.hold(),
+        reg.release_hold(by="alice"),
     ):
         with pytest.raises(Unavailable, match="no quorum"):
             await call

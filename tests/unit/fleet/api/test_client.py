@@ -13,6 +13,7 @@ from fleet.api.answers import error_answer
 from fleet.api.client import FleetClient
 from fleet.api.schema import ListedState
 from fleet.api.service import ApiService, Call
+from fleet.cluster import Hold, encode_hold
 from fleet.errors import (
     Conflict,
     Denied,
@@ -27,6 +28,7 @@ from fleet.names import UnitName
 from fleet.registry import Registry, UnitChange
 from fleet.states import TargetState, UnitState
 from fleet.store.memory import MemoryStore
+from fleet.store.port import Put
 from fleet.unit import parse_unit
 
 A, B, AT = UnitName("a.service"), UnitName("b.service"), UnitName("a@1.service")
@@ -34,6 +36,7 @@ ONE = MachineId("1" * 32)
 TEXT = "# mine\n[Service]\nExecStart=/bin/true\n"
 FILE = parse_unit(TEXT)
 HERE = "unix:///run/fleet.sock"
+_OURS = ("watch", "hold", "events")
 
 
 class ToService(httpx.AsyncBaseTransport):
@@ -56,7 +59,7 @@ class ToService(httpx.AsyncBaseTransport):
         answer = None
         if self.original and (request.method, request.url.path) == ("PATCH", "/fleet/v1/units"):
             return httpx.Response(405, json={"error": {"code": 405, "message": "only GET"}})
-        if self.original and request.url.path == "/fleet/v1/watch":
+        if self.original and request.url.path.removeprefix("/fleet/v1/") in _OURS:
             return httpx.Response(404, json={"error": {"code": 404, "message": ""}})
         peer = Peer(user="root", uid=0)
         try:
@@ -168,6 +171,32 @@ async def test_machines_states_and_metadata(original: bool) -> None:
         assert await client.states() == await client.states(A) == (listed,)
         assert await client.states(A, ONE) == (listed,)
         assert await client.states(B) == await client.states(machine=MachineId("x")) == ()
+
+
+async def test_hold_is_read_and_released_and_events_tell_of_it() -> None:
+    hold = Hold(machines=frozenset({ONE}), until_s=1732155200.5, reason="it vanished")
+    async with a_client() as (client, way):
+        assert await client.hold() is None
+        with pytest.raises(NotFound, match="no machines are held"):
+            await client.release_hold()
+        await way.registry.store.commit([], [Put(way.registry.keys.hold, encode_hold(hold))])
+        assert await client.hold() == hold
+        await client.release_hold()
+        assert await client.hold() is None
+        await client.apply([UnitChange(name=A, file=FILE)])
+        assert [event.by for event in await client.events(10)] == ["root@box", "root@box"]
+        assert [event.unit for event in await client.events(1)] == [A]
+        with pytest.raises(InvalidRequest, match="limit"):
+            await client.events(0)
+
+
+async def test_original_server_has_no_hold_and_no_events() -> None:
+    async with a_client(original=True) as (client, _):
+        assert await client.hold() is None
+        with pytest.raises(NotFound, match="no machines are held"):
+            await client.release_hold()
+        with pytest.raises(NotFound, match="keeps no events"):
+            await client.events(10)
 
 
 async def test_original_server_is_asked_again_and_again_in_place_of_a_watch() -> None:

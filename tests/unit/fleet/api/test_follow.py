@@ -6,7 +6,7 @@ import pytest
 
 from fleet.api.follow import JOIN_S, Following, Stories
 from fleet.api.schema import UnitReport
-from fleet.cluster import Assignment, Refusal
+from fleet.cluster import Assignment, Hold, Refusal, encode_hold
 from fleet.errors import NotFound, Unavailable
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId
@@ -112,6 +112,23 @@ async def test_follower_learns_whether_an_engine_leads() -> None:
         await registry.store.commit([], [Delete(KEYS.engine)])
         (told,) = await follower.changes(AGES_S)
         assert told.leaderless
+
+
+async def test_follower_learns_that_a_units_machine_is_held() -> None:
+    registry = a_registry()
+    await store_units(registry, A)
+    await assign(registry, A)
+    hold = Hold(machines=frozenset({ONE}), until_s=9.0, reason="it vanished")
+    key = KEYS.hold
+    async with Following(registry).join(frozenset({A})) as follower:
+        (told,) = await follower.changes(AGES_S)
+        assert told.hold == ""
+        await registry.store.commit([], [Put(key, encode_hold(hold))])
+        (told,) = await follower.changes(AGES_S)
+        assert told.hold == "it vanished"
+        await registry.release_hold(by="test")
+        (told,) = await follower.changes(AGES_S)
+        assert told.hold == ""
 
 
 async def test_refusals_and_addresses_are_part_of_the_story() -> None:

@@ -25,6 +25,9 @@ MACHINE_VERBS = "only GET and PATCH supported against this resource"
         pytest.param("PATCH", "/machines", Endpoint.CHANGE_MACHINES, ""),
         pytest.param("GET", "/discovery", Endpoint.DISCOVERY, ""),
         pytest.param("GET", "/watch", Endpoint.WATCH, ""),
+        pytest.param("GET", "/hold", Endpoint.GET_HOLD, ""),
+        pytest.param("DELETE", "/hold", Endpoint.RELEASE_HOLD, ""),
+        pytest.param("GET", "/events", Endpoint.LIST_EVENTS, ""),
     ],
 )
 def test_request_means_an_endpoint(
@@ -60,6 +63,14 @@ def test_request_means_an_endpoint(
         pytest.param("DELETE", "/fleet/v1/state/a.service", 405, GET_ONLY, id="delete a state"),
         pytest.param("DELETE", "/fleet/v1/machines", 405, MACHINE_VERBS, id="delete machines"),
         pytest.param("POST", "/fleet/v1/watch", 405, GET_ONLY, id="post a watch"),
+        pytest.param(
+            "PUT",
+            "/fleet/v1/hold",
+            405,
+            "only GET and DELETE supported against this resource",
+            id="put a hold",
+        ),
+        pytest.param("DELETE", "/fleet/v1/events", 405, GET_ONLY, id="delete events"),
         pytest.param("POST", "/metrics", 405, GET_ONLY, id="post metrics"),
         pytest.param(
             "POST",
@@ -87,4 +98,5 @@ def test_endpoints_that_change_things_are_writes() -> None:
         Endpoint.SET_UNIT,
         Endpoint.DESTROY_UNIT,
         Endpoint.CHANGE_MACHINES,
+        Endpoint.RELEASE_HOLD,
     }

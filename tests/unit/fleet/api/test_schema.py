@@ -10,11 +10,14 @@ from fleet.api.schema import (
     ReportedAssignment,
     Unit,
     UnitReport,
+    decode_event,
+    decode_hold,
     decode_listed_machine,
     decode_listed_state,
     decode_page,
     decode_report,
     decode_unit,
+    encode_hold,
     encode_listed_machine,
     encode_listed_state,
     encode_page,
@@ -24,7 +27,7 @@ from fleet.api.schema import (
     render,
     report,
 )
-from fleet.cluster import Assignment, Cluster, Leader, Refusal, UnitRecord
+from fleet.cluster import Assignment, Cluster, Hold, Leader, Refusal, UnitRecord
 from fleet.errors import InvalidRequest, InvalidUnit
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
@@ -250,6 +253,53 @@ def test_report_tells_the_whole_story_of_a_unit() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("machines", "gone", "leaving", "told"),
+    [
+        pytest.param("2", "13", False, "they vanished", id="its machine is held"),
+        pytest.param("12", "13", False, "", id="its machine is back"),
+        pytest.param("1", "23", False, "", id="others are held"),
+        pytest.param("2", "13", True, "", id="it is on its way elsewhere"),
+    ],
+)
+def test_report_says_why_a_unit_of_a_held_machine_is_not_moved(
+    machines: str, gone: str, leaving: bool, told: str
+) -> None:
+    row = Assignment(
+        unit=WEB,
+        machine=MachineId("1"),
+        hash="abc",
+        file="f",
+        target=TargetState.LAUNCHED,
+        leaving=leaving,
+    )
+    hold = Hold(machines=frozenset(map(MachineId, gone)), until_s=9.0, reason="they vanished")
+    cluster = Cluster(
+        machines={MachineId(name): Machine(id=MachineId(name)) for name in machines},
+        schedule=(row,),
+        hold=hold,
+    )
+    assert report(cluster, WEB).hold == told
+
+
+def test_hold_is_read_as_it_was_written() -> None:
+    hold = Hold(machines=frozenset({ONE, TWO}), until_s=1732155200.5, reason="they vanished")
+    assert decode_hold(json.loads(render(encode_hold(hold)))) == hold
+    assert encode_hold(None) == {}
+    assert decode_hold({}) is None
+
+
+@pytest.mark.parametrize("document", [[], {"until": 5}, {"machines": 5, "until": 5, "reason": ""}])
+def test_malformed_hold_is_refused(document: Any) -> None:
+    with pytest.raises(InvalidRequest, match="a hold"):
+        decode_hold(document)
+
+
+def test_malformed_event_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="an event"):
+        decode_event({"at": "soon", "by": "", "unit": "", "what": ""})
+
+
 def test_report_of_a_unit_that_is_not_there_says_so() -> None:
     assert report(Cluster(), WEB) == UnitReport(name=WEB, leaderless=True)
 
@@ -282,6 +332,7 @@ def test_report_is_read_as_it_was_written() -> None:
         refusals={ONE: "full", "": "brake"},
         addresses={ONE: "10.0.0.1"},
         leaderless=True,
+        hold="they vanished",
     )
     assert decode_report(json.loads(render(encode_report(told)))) == told
     nothing = UnitReport(name=WEB)

@@ -9,7 +9,7 @@ from fleet.api.access import Peer
 from fleet.api.answers import Answer, error_answer
 from fleet.api.metrics import Kind, Metric, Sample
 from fleet.api.service import ApiService, Call
-from fleet.cluster import Assignment
+from fleet.cluster import Assignment, Hold, encode_hold
 from fleet.errors import FleetError, Unavailable
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId
@@ -505,11 +505,44 @@ async def test_empty_bulk_is_fine() -> None:
     assert (answer.status, document(answer)) == (200, {"new": []})
 
 
-async def test_events_name_who_did_it() -> None:
+async def test_events_name_who_did_it_and_come_with_the_newest_last() -> None:
     api = Api()
+    assert document(await api.ask("GET", "/events")) == {}
     await api.put("a.service", options=OPTIONS)
-    events = (await api.store.read(Keys().events)).entries.values()
-    assert [json.loads(event.value)["by"] for event in events] == ["alice@box"]
+    await api.put("a.service", desiredState="launched")
+    await api.write(Put(f"{Keys().events}9", b"no event"))
+    first, second = document(await api.ask("GET", "/events", peer=BOB))["events"]
+    assert first["at"] <= second["at"]
+    assert (first["by"], first["unit"]) == ("alice@box", "a.service")
+    assert first["what"] == "stored, target state inactive"
+    newest = document(await api.ask("GET", "/events", query={"limit": ["1"]}))
+    assert newest == {"events": [second]}
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "-1", "many", "1.5", "\u0661", "9" * 5000])
+async def test_limit_of_events_is_bounded(limit: str) -> None:
+    answer = await Api().ask("GET", "/events", query={"limit": [limit]})
+    assert answer.status == 400
+    assert "limit has to be a number from 1 to 1000" in message(answer)
+
+
+async def test_hold_is_told_and_released() -> None:
+    api = await a_cluster()
+    gone = MachineId("9" * 32)
+    assert document(await api.ask("GET", "/hold")) == {}
+    hold = Hold(machines=frozenset({ONE, gone}), until_s=1732155200.5, reason="they vanished")
+    await api.write(Put(Keys().hold, encode_hold(hold)))
+    # ONE has come back meanwhile.
+    told = {"machines": [gone], "until": 1732155200.5, "reason": "they vanished"}
+    assert document(await api.ask("GET", "/hold", peer=BOB)) == told
+    assert (await api.ask("DELETE", "/hold", peer=BOB)).status == 403
+    released = await api.ask("DELETE", "/hold")
+    assert (released.status, released.body) == (204, b"")
+    again = await api.ask("DELETE", "/hold")
+    assert (again.status, message(again)) == (404, "no machines are held")
+    event = document(await api.ask("GET", "/events", query={"limit": ["1"]}))["events"][0]
+    assert event["by"] == "alice@box"
+    assert "released the hold" in event["what"]
 
 
 async def test_viewers_read_and_do_not_write() -> None:
