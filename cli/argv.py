@@ -68,6 +68,12 @@ def normalise(argv: Sequence[str], root: Grammar) -> list[str]:
     return [*own, *rest]
 
 
+def reads_flags(argv: Sequence[str], root: Grammar) -> bool:
+    """Whether a flag after these words would be fleetctl's, and no argument or value."""
+    probe = "--h"
+    return probe not in argv and probe not in normalise([*argv, probe], root)
+
+
 def _find_flag(
     name: str, local: Mapping[str, Flag], of_all: Mapping[str, Flag]
 ) -> tuple[Flag | None, bool]:

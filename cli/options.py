@@ -1,9 +1,11 @@
 """The arguments and flags that several verbs of fleetctl share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
+
+from cli.completion.candidates import Finder, listed_words
 
 _Function = Callable[..., Any]
 
@@ -13,9 +15,9 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def units_argument(function: _Function) -> _Function:
+def units_argument(candidates: Finder) -> Callable[[_Function], _Function]:
     """UNIT..., of which none is allowed: that is fleet 1.0's `No units given`, status 0."""
-    return click.argument("units", nargs=-1, metavar="UNIT...")(function)
+    return click.argument("units", nargs=-1, metavar="UNIT...", shell_complete=candidates)
 
 
 def no_block_flag(function: _Function) -> _Function:
@@ -44,8 +46,9 @@ def sign_flag(function: _Function) -> _Function:
     return click.option("--sign", is_flag=True, hidden=True)(function)
 
 
-def list_flags(default_fields: str, known: str) -> Callable[[_Function], _Function]:
-    """The flags of the list verbs: --full, --no-legend and --fields."""
+def list_flags(default_fields: str, columns: Iterable[str]) -> Callable[[_Function], _Function]:
+    """The flags of the list verbs: --full, --no-legend and --fields, one of these columns."""
+    known = sorted(columns)
 
     def decorate(function: _Function) -> _Function:
         for option in (
@@ -54,7 +57,8 @@ def list_flags(default_fields: str, known: str) -> Callable[[_Function], _Functi
                 default=default_fields,
                 metavar="LIST",
                 show_default=True,
-                help=f"Columns, separated by commas. Known: {known}.",
+                shell_complete=listed_words(known),
+                help=f"Columns, separated by commas. Known: {', '.join(known)}.",
             ),
             click.option("--no-legend", is_flag=True, help="Leave the header out."),
             click.option("-l", "--full", is_flag=True, help="Do not shorten ids and hashes."),

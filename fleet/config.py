@@ -316,6 +316,8 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "mass_loss_hold": ("mass_loss_hold_s", parse_duration),
 }
 
+OPTIONS = tuple(_OPTIONS)
+
 _UNSIGNED = "units are not signed and not verified any more"
 _MEANINGLESS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "disable_watches": (
@@ -327,6 +329,8 @@ _MEANINGLESS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "verify_units": (_go_bool, _UNSIGNED),
     "authorized_keys_file": (_text, _UNSIGNED),
 }
+
+MEANINGLESS_OPTIONS = tuple(_MEANINGLESS)
 
 
 def _meaningless(setting: _Setting) -> Iterator[str]:

@@ -5,6 +5,7 @@ import asyncio
 import click
 
 from cli.carrying import Cluster, Patience, say, selected_units, wait, warn
+from cli.completion.candidates import stored_units
 from cli.connect import run_connected
 from cli.options import attempts_flag, examples, no_block_flag, units_argument
 from cli.settings import Settings
@@ -23,7 +24,7 @@ _AT_ONCE = 16
         "fleetctl destroy --no-block web",
     )
 )
-@units_argument
+@units_argument(stored_units)
 @no_block_flag
 @attempts_flag
 @click.pass_obj

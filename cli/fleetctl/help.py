@@ -2,11 +2,11 @@
 
 import click
 
-from cli.fleetctl.main import find_verb, fleetctl, unknown_verb
+from cli.fleetctl.main import find_verb, fleetctl, unknown_verb, verbs
 
 
 @click.command(epilog="\b\nExamples:\n  fleetctl help\n  fleetctl help start")
-@click.argument("verb", required=False)
+@click.argument("verb", required=False, shell_complete=verbs)
 @click.pass_context
 def command(ctx: click.Context, verb: str | None) -> None:
     """Show the help of a command, or of fleetctl itself."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.completion.candidates import machines, placeable_units, words
 from cli.fleetctl.status import absence, chosen_places
 from cli.options import examples
 from cli.settings import Settings
@@ -17,6 +18,12 @@ from fleet.names import UnitName, complete_name, parse_name
 if TYPE_CHECKING:
     from cli.errands import Errands
     from fleet.machine import Machine
+
+# What journalctl's --output takes; source: journalctl(1) of systemd 252.
+JOURNAL_FORMATS = (
+    "short short-full short-iso short-iso-precise short-precise short-monotonic short-delta "
+    "short-unix verbose export json json-pretty json-sse json-seq cat with-unit"
+).split()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +48,26 @@ class Reading:
 )
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines as they come.")
 @click.option(
-    "-o", "--output", default="short", show_default=True, metavar="FORMAT", help="As journalctl's."
+    "-o",
+    "--output",
+    default="short",
+    show_default=True,
+    metavar="FORMAT",
+    shell_complete=words(JOURNAL_FORMATS),
+    help="As journalctl's.",
 )
 @click.option("--sudo", is_flag=True, help="Read it as root.")
-@click.option("--machine", default="", metavar="ID", help="Only there, for a global unit.")
+@click.option(
+    "--machine",
+    default="",
+    metavar="ID",
+    help="Only there, for a global unit.",
+    shell_complete=machines,
+)
 @click.option(
     "--ssh-port", type=click.IntRange(1, 65535), metavar="PORT", help="Port of sshd there."
 )
-@click.argument("units", nargs=-1, metavar="UNIT")
+@click.argument("units", nargs=-1, metavar="UNIT", shell_complete=placeable_units)
 @click.pass_obj
 def command(
     settings: Settings,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.completion.candidates import stored_units
 from cli.connect import run_connected
 from cli.listing import chosen, view_of
 from cli.options import examples, list_flags
@@ -23,8 +24,8 @@ _MACHINE_COLUMNS = {"target", "tmachine"}
         "fleetctl list-unit-files --fields=unit,dstate,desc",
     )
 )
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
-@list_flags(UNIT_FIELDS, ", ".join(sorted(UNIT_COLUMNS)))
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=stored_units)
+@list_flags(UNIT_FIELDS, UNIT_COLUMNS)
 @click.pass_obj
 def command(
     settings: Settings, *, patterns: tuple[str, ...], full: bool, no_legend: bool, fields: str

@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.completion.candidates import placeable_units
 from cli.connect import run_connected
+from cli.holding import beside_hold, hold_sentence
 from cli.listing import chosen, view_of
 from cli.options import examples, list_flags
 from cli.settings import Settings
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
         "fleetctl list-units --no-legend --fields=unit,active   # for a script",
     )
 )
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
-@list_flags(STATE_FIELDS, ", ".join(sorted(STATE_COLUMNS)))
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=placeable_units)
+@list_flags(STATE_FIELDS, STATE_COLUMNS)
 @click.pass_obj
 def command(
     settings: Settings, *, patterns: tuple[str, ...], full: bool, no_legend: bool, fields: str
@@ -34,11 +36,16 @@ def command(
     """
     columns = parse_fields(fields, STATE_COLUMNS)
 
-    async def show(client: "FleetClient") -> int:
+    async def listed(client: "FleetClient") -> str:
         states = chosen(patterns, await client.states(), lambda state: state.unit)
         view = await view_of(client, full=full, wanted="machine" in columns)
-        text = render_list(states, STATE_COLUMNS, columns, view, legend_line=not no_legend)
+        return render_list(states, STATE_COLUMNS, columns, view, legend_line=not no_legend)
+
+    async def show(client: "FleetClient") -> int:
+        text, hold = await beside_hold(client, listed(client))
         click.echo(text, nl=False)
+        if hold:
+            click.echo(hold_sentence(hold), err=True)
         return 0
 
     return run_connected(settings, show)

@@ -11,21 +11,28 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cli.argv import Flag, Grammar, normalise
-from cli.settings import DEFAULT_ENDPOINT, DEFAULT_KNOWN_HOSTS, Settings
+from cli.completion.candidates import any_file, candidate
+from cli.settings import DEFAULT_ENDPOINT, DEFAULT_KNOWN_HOSTS, settings_from
 from fleet import __version__
 from fleet.errors import FleetError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # Every verb with its summary; `list-units` is the command of the module `cli.fleetctl.list_units`.
 VERBS = {
     "cat": "Print a unit file as its author wrote it",
+    "completion": "Print the script that completes fleetctl's command lines in a shell",
     "destroy": "Stop units and remove them from the cluster",
+    "events": "List what was done to the cluster, and what its engine decided",
     "fd-forward": "Join standard input and output to a socket (used by --tunnel)",
     "help": "Show the help of a command",
+    "hold": "Show or give up the machines that vanished at once and are held",
     "journal": "Print the journal of a unit from the machine that runs it",
     "list-machines": "List the machines of the cluster",
     "list-unit-files": "List the units of the cluster, and where each is meant to run",
@@ -43,6 +50,8 @@ VERBS = {
     "version": "Print the version of fleetctl",
 }
 _HIDDEN = frozenset({"fd-forward", "verify"})
+# Verbs that fleet 1.0 had not: they take no abbreviation away from those that it had.
+_NEW = frozenset({"completion", "events", "hold", "sandbox"})
 _DEBUG_FLAGS = frozenset({"--debug", "-debug", "--debug=true", "-debug=true"})
 _HELP_FLAGS = ("-h", "--help")
 # What a shell makes of a process that SIGPIPE ended: 128 + 13.
@@ -75,6 +84,11 @@ class _Fleetctl(click.Group):
         module = importlib.import_module(f"cli.fleetctl.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        return verbs(ctx, None, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -125,7 +139,12 @@ def _option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
     show_default=True,
     help="Limit on setting up an SSH connection.",
 )
-@_option("--ssh-config", metavar="FILE", help="An ssh_config to read.  [default: ~/.ssh/config]")
+@_option(
+    "--ssh-config",
+    metavar="FILE",
+    shell_complete=any_file,
+    help="An ssh_config to read.  [default: ~/.ssh/config]",
+)
 @_option(
     "--strict-host-key-checking/--no-strict-host-key-checking",
     default=True,
@@ -136,6 +155,7 @@ def _option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
     "--known-hosts-file",
     default=DEFAULT_KNOWN_HOSTS,
     metavar="FILE",
+    shell_complete=any_file,
     show_default=True,
     help="Where the host keys are recorded.",
 )
@@ -147,9 +167,27 @@ def _option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
     show_default=True,
     help="Limit on one request to the API; waiting for units has none.",
 )
-@_option("--ca-file", default="", metavar="FILE", help="Authority to check the endpoint against.")
-@_option("--cert-file", default="", metavar="FILE", help="Certificate to show to the endpoint.")
-@_option("--key-file", default="", metavar="FILE", help="Key of that certificate.")
+@_option(
+    "--ca-file",
+    default="",
+    metavar="FILE",
+    shell_complete=any_file,
+    help="Authority to check the endpoint against.",
+)
+@_option(
+    "--cert-file",
+    default="",
+    metavar="FILE",
+    shell_complete=any_file,
+    help="Certificate to show to the endpoint.",
+)
+@_option(
+    "--key-file",
+    default="",
+    metavar="FILE",
+    shell_complete=any_file,
+    help="Key of that certificate.",
+)
 @_option("--debug/--no-debug", default=False, help="Show requests, and tracebacks of errors.")
 @_option("--driver", default="API", hidden=True)
 @_option("--etcd-key-prefix", default="", hidden=True)
@@ -167,28 +205,10 @@ def fleetctl(ctx: click.Context, /, *, version: bool, **flags: Any) -> int | Non
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
         ctx.exit()
-    ctx.obj = _settings(flags)
+    ctx.obj = settings_from(flags)
     if ctx.obj.debug:
         _trace()
     return None
-
-
-def _settings(flags: dict[str, Any]) -> Settings:
-    return Settings(
-        endpoint=flags["endpoint"],
-        driver=flags["driver"],
-        tunnel=flags["tunnel"],
-        ssh_username=flags["ssh_username"],
-        ssh_timeout_s=flags["ssh_timeout"],
-        strict_host_key_checking=flags["strict_host_key_checking"],
-        known_hosts_file=os.path.expanduser(flags["known_hosts_file"]),
-        ssh_config=flags["ssh_config"],
-        request_timeout_s=flags["request_timeout"],
-        ca_file=flags["ca_file"] or flags["etcd_cafile"],
-        cert_file=flags["cert_file"] or flags["etcd_certfile"],
-        key_file=flags["key_file"] or flags["etcd_keyfile"],
-        debug=flags["debug"],
-    )
 
 
 def _trace() -> None:
@@ -201,11 +221,20 @@ def _trace() -> None:
     )
 
 
+def verbs(
+    ctx: click.Context, param: click.Parameter | None, incomplete: str
+) -> "list[CompletionItem[str]]":
+    """The verbs that begin so, for completion."""
+    shown = (name for name in sorted(VERBS) if name not in _HIDDEN)
+    return [candidate(name, VERBS[name]) for name in shown if name.startswith(incomplete)]
+
+
 def find_verb(typed: str) -> str | None:
     """The verb of that name, or the only one that begins so."""
     if typed in VERBS:
         return typed
     matching = [name for name in VERBS if name.startswith(typed) and name not in _HIDDEN]
+    matching = [name for name in matching if name not in _NEW] or matching
     return matching[0] if typed and len(matching) == 1 else None
 
 
@@ -246,7 +275,9 @@ def _flags_of(option: click.Option) -> dict[str, Flag]:
     }
 
 
-def _root_grammar() -> Grammar:
+def root_grammar() -> Grammar:
+    """The flags and verbs of fleetctl, for `normalise`."""
+
     def find(typed: str) -> tuple[str, Grammar] | None:
         verb = find_verb(typed)
         command = fleetctl.get_command(click.Context(fleetctl), verb) if verb else None
@@ -287,7 +318,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _invoke(argv: Sequence[str]) -> int:
     try:
-        words = normalise(argv, _root_grammar())
+        words = normalise(argv, root_grammar())
         with fleetctl.make_context("fleetctl", words) as context:
             status = fleetctl.invoke(context)
     except click.exceptions.Exit as leaving:
@@ -298,5 +329,7 @@ def _invoke(argv: Sequence[str]) -> int:
 def main() -> None:
     """The console script `fleetctl`."""
     if "_FLEETCTL_COMPLETE" in os.environ:
-        fleetctl.main(prog_name="fleetctl")
+        from cli.completion import shells
+
+        sys.exit(shells.answer(fleetctl, root_grammar()))
     sys.exit(run(sys.argv[1:]))

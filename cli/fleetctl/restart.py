@@ -4,6 +4,7 @@ import click
 
 from cli.bringing import bring
 from cli.carrying import Cluster, CommandFailed, Patience, selected_units, send, settle, warn
+from cli.completion.candidates import placeable_units
 from cli.connect import run_connected
 from cli.options import attempts_flag, examples, units_argument
 from cli.plans import Plan, plan_restart_start, plan_restart_stop
@@ -18,7 +19,7 @@ from fleet.errors import Unavailable
         "fleetctl restart 'web@*'     # every instance of web@.service",
     )
 )
-@units_argument
+@units_argument(placeable_units)
 @attempts_flag
 @click.pass_obj
 def command(settings: Settings, *, units: tuple[str, ...], block_attempts: int) -> int:

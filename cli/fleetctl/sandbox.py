@@ -10,11 +10,14 @@ from typing import Any, NoReturn
 
 import click
 
+from cli.completion.candidates import words
 from cli.sandbox import host
 from cli.sandbox.build import find_programs
 from cli.sandbox.cluster import Sandbox, names, remove
-from cli.sandbox.layout import DEFAULT_NAME, ETCD_SIZES, MAX_MACHINES, Kind, Spec
+from cli.sandbox.layout import DEFAULT_NAME, ETCD_SIZES, MAX_MACHINES, Kind, Place, Spec
+from cli.sandbox.state import load
 from cli.tables import render_plain
+from fleet.config import OPTIONS
 from fleet.errors import InvalidRequest, Unavailable
 
 _EXAMPLES = """\b
@@ -28,11 +31,32 @@ _LIST_COLUMNS = ("MACHINE", "ID", "ADDRESS", "POWER", "NETWORK", "FLEETD")
 _NOTHING = "-"
 _TERMINATING = (signal.SIGTERM, signal.SIGHUP)
 
+
+def _sandboxes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The sandboxes that are up, for completion."""
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+def _nodes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The machines and members of etcd of the sandbox, for completion."""
+    state = load(Place(name=str(ctx.params.get("name") or DEFAULT_NAME)).state)
+    nodes = state.spec.nodes if state else ()
+    given = ctx.params.get("machines") or ()
+    found = [node.name for node in nodes if node.name.startswith(incomplete)]
+    return [name for name in found if name not in given]
+
+
+def _machines(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The machines alone."""
+    return [name for name in _nodes(ctx, param, incomplete) if name.startswith("fleet")]
+
+
 _name_option = click.option(
     "--name",
     default=DEFAULT_NAME,
     show_default=True,
     metavar="NAME",
+    shell_complete=_sandboxes,
     help="Which sandbox; several may be up side by side.",
 )
 
@@ -75,6 +99,7 @@ def command() -> None:
     "settings",
     multiple=True,
     metavar="OPTION=VALUE",
+    shell_complete=words(f"{option}=" for option in OPTIONS),
     help="A line for every machine's fleet.conf.",
 )
 @click.option("--no-fleetd", is_flag=True, help="Boot the machines without starting fleetd.")
@@ -174,9 +199,9 @@ def _nodes_command(verb: str, short_help: str) -> Callable[[Callable[..., None]]
     """A subcommand of one or more machines, or members of etcd, of a sandbox."""
 
     def wrap(function: Callable[..., None]) -> click.Command:
-        function = click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")(
-            _name_option(function)
-        )
+        function = click.argument(
+            "machines", nargs=-1, required=True, metavar="MACHINE...", shell_complete=_nodes
+        )(_name_option(function))
         return command.command(verb, short_help=short_help)(function)
 
     return wrap
@@ -258,7 +283,7 @@ def _fleetd(sandbox: Sandbox, machine: str) -> str:
     context_settings={"allow_interspersed_args": False},
 )
 @_name_option
-@click.argument("machine", required=False)
+@click.argument("machine", required=False, shell_complete=_machines)
 @click.argument("argv", nargs=-1, metavar="[COMMAND...]")
 def shell(name: str, machine: str | None, argv: Sequence[str]) -> None:
     """Open a shell here whose fleetctl speaks to the sandbox, or one on a machine.

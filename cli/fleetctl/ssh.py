@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import click
 
+from cli.completion.candidates import machines, placeable_units, places
 from cli.options import examples
 from cli.places import NoPlace, Wish, find_place, remote_command
 from cli.settings import Settings
@@ -20,13 +21,21 @@ from fleet.names import UnitName, complete_name, parse_name
         "fleetctl ssh --unit web@1 -- df -h",
     ),
 )
-@click.option("--machine", default="", metavar="ID", help="Go to this machine.")
-@click.option("--unit", default="", metavar="UNIT", help="Go to the machine of this unit.")
+@click.option(
+    "--machine", default="", metavar="ID", help="Go to this machine.", shell_complete=machines
+)
+@click.option(
+    "--unit",
+    default="",
+    metavar="UNIT",
+    help="Go to the machine of this unit.",
+    shell_complete=placeable_units,
+)
 @click.option("-A", "--forward-agent", is_flag=True, help="Let the machine use your ssh-agent.")
 @click.option(
     "--ssh-port", type=click.IntRange(1, 65535), metavar="PORT", help="Port of sshd there."
 )
-@click.argument("words", nargs=-1, metavar="[MACHINE|UNIT] [CMD]...")
+@click.argument("words", nargs=-1, metavar="[MACHINE|UNIT] [CMD]...", shell_complete=places)
 @click.pass_obj
 def command(
     settings: Settings,

@@ -4,6 +4,7 @@ import click
 
 from cli.bringing import bring
 from cli.carrying import Patience
+from cli.completion.candidates import runnable_units
 from cli.connect import run_connected
 from cli.options import (
     attempts_flag,
@@ -24,7 +25,7 @@ from cli.settings import Settings
         "fleetctl start --block-attempts=15 web     # wait for half a minute at most",
     )
 )
-@units_argument
+@units_argument(runnable_units)
 @replace_flag
 @no_block_flag
 @attempts_flag

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.completion.candidates import machines, placeable_units
 from cli.options import examples
 from cli.places import NoPlace, Sight, find_machine, places_of
 from cli.selection import is_pattern, select
@@ -28,12 +29,18 @@ if TYPE_CHECKING:
         "fleetctl status --machine 113f16a7 log-shipper   # of a global unit",
     )
 )
-@click.option("--machine", default="", metavar="ID", help="Only there, for a global unit.")
+@click.option(
+    "--machine",
+    default="",
+    metavar="ID",
+    help="Only there, for a global unit.",
+    shell_complete=machines,
+)
 @click.option(
     "--ssh-port", type=click.IntRange(1, 65535), metavar="PORT", help="Port of sshd there."
 )
 @click.option("--no-block", is_flag=True, hidden=True)
-@click.argument("units", nargs=-1, metavar="UNIT...")
+@click.argument("units", nargs=-1, metavar="UNIT...", shell_complete=placeable_units)
 @click.pass_obj
 def command(
     settings: Settings,

@@ -3,6 +3,7 @@
 import click
 
 from cli.carrying import Cluster, Patience, selected_units, take_down
+from cli.completion.candidates import placeable_units
 from cli.connect import run_connected
 from cli.options import attempts_flag, examples, no_block_flag, units_argument
 from cli.plans import plan_stop
@@ -16,7 +17,7 @@ from cli.settings import Settings
         "fleetctl stop --no-block web",
     )
 )
-@units_argument
+@units_argument(placeable_units)
 @no_block_flag
 @attempts_flag
 @click.pass_obj

@@ -4,6 +4,7 @@ import click
 
 from cli.bringing import bring
 from cli.carrying import Patience
+from cli.completion.candidates import unit_files
 from cli.connect import run_connected
 from cli.options import examples, replace_flag, sign_flag, units_argument
 from cli.settings import Settings
@@ -17,7 +18,7 @@ from cli.settings import Settings
         "fleetctl submit --replace web.service",
     )
 )
-@units_argument
+@units_argument(unit_files)
 @replace_flag
 @sign_flag
 @click.pass_obj
