@@ -71,6 +71,21 @@ def listen_at(path: Path, find: Callable[[str], int | None] = find_group) -> Lis
     return Listener(listener, path, path.lstat().st_ino)
 
 
+def admit_readers(path: Path, find: Callable[[str], int | None] = find_group) -> None:
+    """Let the group of readers connect to a socket as well that the service manager made.
+
+    One that has an access control list already keeps it.
+    """
+    readers = find(READERS)
+    if readers is None or _ACL_NAME in os.listxattr(path):
+        return
+    try:
+        members = stat.S_IMODE(path.stat().st_mode) >> 3 & 7
+        os.setxattr(path, _ACL_NAME, acl_for(readers, members=members))
+    except OSError as error:
+        _log.warning("group %s cannot be let in to %s: %s", READERS, path, error.strerror)
+
+
 def acl_for(group: int, *, members: int) -> bytes:
     """The access control list of a socket that its owner and one more group may connect to.
 

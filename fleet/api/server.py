@@ -19,7 +19,7 @@ from fleet.api import access
 from fleet.api.access import Peer, Verb
 from fleet.api.answers import UNABLE, Answer, Refused, error_answer, error_document, json_answer
 from fleet.api.follow import Follower, Following
-from fleet.api.listen import Listener, listen_at
+from fleet.api.listen import Listener, admit_readers, listen_at
 from fleet.api.metrics import Kind, Metric, Sample
 from fleet.api.pages import DEFAULT_LIMIT
 from fleet.api.routes import Endpoint, Route
@@ -90,6 +90,9 @@ class ApiServer:
         Raises Conflict, InvalidRequest or Unavailable if the path cannot be listened on.
         """
         listeners = list(sockets)
+        for path in map(_path_of, sockets):
+            if path is not None:
+                admit_readers(path, self._find_group)
         if unix_path is not None:
             self._own_listener = listen_at(unix_path, self._find_group)
             listeners.append(self._own_listener.socket)
@@ -229,6 +232,12 @@ class ApiServer:
             (Sample(len(self._following)),),
         )
         return [*self._gather(), watches]
+
+
+def _path_of(listener: socket.socket) -> Path | None:
+    """Where a Unix socket stands in the file system; None for any other."""
+    name = listener.getsockname() if listener.family == socket.AF_UNIX else ""
+    return Path(name) if isinstance(name, str) and name else None
 
 
 def watched_units(names: Sequence[str]) -> frozenset[UnitName] | None:

@@ -47,6 +47,7 @@ def module_cluster(
     return sandbox
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Take the cluster down as soon as no test of this folder is left."""
     if nextitem is None or _FOLDER not in nextitem.path.parents:

@@ -1,4 +1,4 @@
-"""fleet 1.0's unit_action scenarios: submit, load, start and back, many at a time, and replacing."""
+"""fleet 1.0's unit_action scenarios: submit, load, start and back, many at once, and replacing."""
 
 from collections import Counter
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fleet.api.access import READERS, WRITERS
-from fleet.api.listen import acl_for, listen_at
+from fleet.api.listen import acl_for, admit_readers, listen_at
 from fleet.errors import Conflict, InvalidRequest
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to groups")
@@ -48,6 +48,21 @@ def test_viewers_are_let_in_by_an_access_control_list(
         acl = os.getxattr(path, "system.posix_acl_access")
         assert acl == acl_for(4712, members=6 if WRITERS in groups else 0)
         assert mode(path) & 0o007 == 0
+
+
+@as_root
+@pytest.mark.parametrize(("given", "members"), [(0o660, 6), (0o600, 0)])
+def test_viewers_are_let_in_to_a_socket_of_the_service_manager(
+    tmp_path: Path, given: int, members: int
+) -> None:
+    path = tmp_path / "fleet.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fspath(path))
+        path.chmod(given)
+        for _ in range(2):  # as fleetd starts again and again, the socket stays
+            admit_readers(path, {READERS: 4712}.get)
+            acl = os.getxattr(path, "system.posix_acl_access")
+            assert acl == acl_for(4712, members=members)
 
 
 def test_socket_that_nobody_listens_on_is_taken_over(tmp_path: Path) -> None:
