@@ -5,13 +5,16 @@ eight: a column is as wide as its longest cell and at least one more, and the la
 padded (Go's tabwriter, as fleet 1.0 set it up).
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from cli.selection import is_global
 from fleet.api.schema import ListedState, Unit
 from fleet.errors import InvalidRequest
+from fleet.events import Event
 from fleet.machine import SHORT_ID_LENGTH, Machine, MachineId
 from fleet.unit import unit_from_options
 
@@ -84,6 +87,33 @@ MACHINE_COLUMNS: Columns[Machine] = {
     "metadata": _metadata,
 }
 MACHINE_FIELDS = "machine,ip,metadata"
+
+
+# Machine ids in running text; source: machine-id(5).
+_MACHINE_IDS = re.compile(r"\b[0-9a-f]{32}\b")
+
+
+def _time(event: Event, _: View) -> str:
+    try:
+        at = datetime.fromtimestamp(event.at_s, UTC).astimezone()
+        return at.strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return "-"
+
+
+def _told(text: str, view: View) -> str:
+    """A text that others wrote, on one line, with machines as they stand elsewhere."""
+    line = "".join(sign if sign.isprintable() else " " for sign in text)
+    return line if view.full else _MACHINE_IDS.sub(lambda found: legend(found[0]), line)
+
+
+EVENT_COLUMNS: Columns[Event] = {
+    "time": _time,
+    "unit": lambda event, view: _told(event.unit, view) or "-",
+    "what": lambda event, view: _told(event.what, view),
+    "who": lambda event, view: _told(event.by, view),
+}
+EVENT_FIELDS = "time,who,unit,what"
 
 
 def parse_fields(text: str, columns: Mapping[str, object]) -> list[str]:

@@ -166,7 +166,10 @@ def _state_of_wanted(report: UnitReport, goal: Goal) -> UnitState | None:
 
 
 def _judge_absent(report: UnitReport, goal: Goal) -> Verdict:
-    if report.machine:
+    if report.machine and report.hold:
+        where = _legend(report, report.machine)
+        return Pending(f"its machine {where} is held (see fleetctl hold): {report.hold}")
+    if report.machine and (report.machine in report.addresses or not report.refusals):
         return Pending(f"{_legend(report, report.machine)} has not taken it up yet")
     if report.refusals:
         return _judge_refused(report, goal)

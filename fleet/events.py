@@ -5,15 +5,12 @@ writers never meet; the leader removes all but the newest once in a while.
 """
 
 import json
-import secrets
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from fleet.errors import MALFORMED
-from fleet.keys import Keys
-from fleet.store.port import Entry, Put
+from fleet.store.port import Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,14 +24,6 @@ class Event:
     by: str
     unit: str
     what: str
-
-
-def event_put(keys: Keys, *, by: str, unit: str = "", what: str) -> Put:
-    """The write that tells of something which happens just now."""
-    now_ns = time.time_ns()
-    event = Event(at_s=now_ns / 1e9, by=by, unit=unit, what=what)
-    key = f"{keys.events}{now_ns:020d}-{secrets.token_hex(4)}"
-    return Put(key, json.dumps(encode_event(event)).encode())
 
 
 def encode_event(event: Event) -> dict[str, Any]:

@@ -8,6 +8,7 @@ revision of the leader key, so that one that was deposed cannot write.
 import hashlib
 import json
 import logging
+import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from fleet.cluster import (
     encode_unit,
 )
 from fleet.errors import MALFORMED, Conflict, InvalidUnit, NotFound
-from fleet.events import Event, event_put, latest
+from fleet.events import Event, encode_event, latest
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId, encode_machine
 from fleet.names import UnitName
@@ -287,6 +288,14 @@ class Registry:
 
     def decision_event(self, *, machine: MachineId, unit: str, what: str) -> Put:
         return event_put(self.keys, by=f"engine on {machine}", unit=unit, what=what)
+
+
+def event_put(keys: Keys, *, by: str, unit: str = "", what: str) -> Put:
+    """The write that tells of something which happens just now, by this machine's clock."""
+    now_ns = time.time_ns()
+    event = Event(at_s=now_ns / 1e9, by=by, unit=unit, what=what)
+    key = f"{keys.events}{now_ns:020d}-{secrets.token_hex(4)}"
+    return Put(key, json.dumps(encode_event(event)).encode())
 
 
 def decode_stored_unit(name: UnitName, entry: Entry) -> UnitRecord:
