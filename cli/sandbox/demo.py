@@ -126,7 +126,8 @@ async def count_until_elsewhere(unit: UnitName, victim: str, settings: Settings)
                 elapsed_s = time.monotonic() - began
                 print(f"\r  {elapsed_s:4.1f} s  waiting for {unit} ...", end="", flush=True)
         took_s = time.monotonic() - began
-        print(f"\r  {took_s:4.1f} s  {unit} is active on {arrival.result()}        ")
+        told = f"  {took_s:4.1f} s  {unit} is active on {arrival.result()}"
+        print(f"\r{told}        " if sys.stdout.isatty() else told)
     return took_s
 
 

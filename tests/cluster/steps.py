@@ -260,13 +260,12 @@ class Operator:
 
     def store(self, *parts: str) -> dict[str, str]:
         """What etcd holds below these parts of fleet's keys (all, if none is named), by key."""
+        said = json.loads(self._etcdctl("get", "/fleet/", "--prefix", "--write-out=json"))
         found: dict[str, str] = {}
-        for part in parts or ("",):
-            said = self._etcdctl("get", f"/fleet/{part}", "--prefix", "--write-out=json")
-            for entry in json.loads(said).get("kvs", ()):
-                key, value = (b64decode(entry.get(k, "")).decode() for k in ("key", "value"))
-                found[key.removeprefix("/fleet/")] = value
-        return found
+        for entry in said.get("kvs", ()):
+            key, value = (b64decode(entry.get(k, "")).decode() for k in ("key", "value"))
+            found[key.removeprefix("/fleet/")] = value
+        return {key: value for key, value in found.items() if key.startswith(parts or "")}
 
     def leader(self) -> str:
         """The machine whose engine leads, once one does."""

@@ -86,6 +86,12 @@ def _started_with(**changes: object) -> UnitReport:
 @pytest.mark.parametrize(
     ("report", "goal", "verdict"),
     [
+        pytest.param(
+            replace(_LAUNCHED, states=(), addresses={}, hold="they vanished"),
+            _START,
+            Pending("its machine 113f16a7... is held (see fleetctl hold): they vanished"),
+            id="its machine is held",
+        ),
         # start
         pytest.param(_LAUNCHED, _START, _STARTED, id="active"),
         pytest.param(_started_with(active="reloading"), _START, _STARTED, id="reloading is up"),
@@ -338,6 +344,17 @@ def test_refused_unit_fails_with_a_reason_per_machine() -> None:
         ),
         REFUSAL_STANDS_S,
     )
+
+
+def test_unit_whose_machine_is_gone_and_that_fits_no_other_is_refused() -> None:
+    gone = "its machine is gone, and no other fits"
+    lost = replace(_LAUNCHED, states=(), addresses={}, refusals={HERE: gone, THERE: "no disk"})
+
+    verdict = judge(lost, _START)
+
+    assert isinstance(verdict, Failed)
+    assert any(gone in line for line in verdict.lines)
+    assert isinstance(judge(replace(lost, refusals={}), _START), Pending)
 
 
 def test_patient_goal_waits_on_when_refused() -> None:
