@@ -60,6 +60,7 @@ RECONNECT_S = 0.5
 # systemd matches every unit with every pattern: beyond this it is cheaper to list them all.
 MAX_PATTERNS = 16
 
+_REMEDY = "systemd cannot be reached over D-Bus (does `systemctl start dbus.socket` help?) and"
 _NO_SUCH_UNIT = f"{_SYSTEMD}.NoSuchUnit"
 _LOST = (OSError, EOFError, TimeoutError, AuthError, DBusError)
 
@@ -129,11 +130,15 @@ class DbusSystemd:
 
     async def run(self, changed: Changed) -> None:
         self._changed = changed
+        told = ""
         while True:
             try:
                 await self._session()
+                told = ""
             except (Unavailable, _Refused, *_LOST) as error:
-                _log.warning("systemd cannot be reached over D-Bus, trying again: %r", error)
+                if repr(error) != told:
+                    told = repr(error)
+                    _log.warning("%s is tried again until it answers: %s", _REMEDY, told)
             await asyncio.sleep(RECONNECT_S)
 
     async def _session(self) -> None:
