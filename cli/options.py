@@ -1,13 +1,29 @@
 """The arguments and flags that several verbs of fleetctl share."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.completion.candidates import Finder, listed_words
 
+if TYPE_CHECKING:
+    from click.types import OptionHelpExtra
+
 _Function = Callable[..., Any]
+
+
+class Option(click.Option):
+    """A flag that help shows without its denial and without the range of its values."""
+
+    def get_help_extra(self, ctx: click.Context) -> "OptionHelpExtra":
+        extra = super().get_help_extra(ctx)
+        extra.pop("range", None)
+        return extra
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        return (record[0].partition(" / ")[0], record[1]) if record else None
 
 
 def examples(*lines: str) -> str:

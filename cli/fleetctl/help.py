@@ -2,11 +2,12 @@
 
 import click
 
-from cli.fleetctl.main import find_verb, fleetctl, unknown_verb, verbs
+from cli.fleetctl.main import fleetctl
+from cli.verbs import find_verb, unknown_verb, verbs_like
 
 
 @click.command(epilog="\b\nExamples:\n  fleetctl help\n  fleetctl help start")
-@click.argument("verb", required=False, shell_complete=verbs)
+@click.argument("verb", required=False, shell_complete=verbs_like)
 @click.pass_context
 def command(ctx: click.Context, verb: str | None) -> None:
     """Show the help of a command, or of fleetctl itself."""

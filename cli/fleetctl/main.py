@@ -1,57 +1,25 @@
-"""The fleetctl program: global flags, the table of verbs, and what becomes of every error.
+"""The fleetctl program: its global flags, and what becomes of every error.
 
-A verb's module is imported when the verb is used, and the libraries for the network after that.
 Status: 0 for success, 1 for what went wrong, 2 for a command line that means nothing, 130 for
 Ctrl-C; ssh, status and journal give the remote command's.
 """
 
-import difflib
-import importlib
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from cli.argv import Flag, Grammar, normalise
-from cli.completion.candidates import any_file, candidate
+from cli.completion.candidates import any_file
+from cli.options import Option
 from cli.settings import DEFAULT_ENDPOINT, DEFAULT_KNOWN_HOSTS, settings_from
+from cli.verbs import Verbs, find_verb
 from fleet import __version__
 from fleet.errors import FleetError
 
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
-# Every verb with its summary; `list-units` is the command of the module `cli.fleetctl.list_units`.
-VERBS = {
-    "cat": "Print a unit file as its author wrote it",
-    "completion": "Print the script that completes fleetctl's command lines in a shell",
-    "destroy": "Stop units and remove them from the cluster",
-    "events": "List what was done to the cluster, and what its engine decided",
-    "fd-forward": "Join standard input and output to a socket (used by --tunnel)",
-    "help": "Show the help of a command",
-    "hold": "Show or give up the machines that vanished at once and are held",
-    "journal": "Print the journal of a unit from the machine that runs it",
-    "list-machines": "List the machines of the cluster",
-    "list-unit-files": "List the units of the cluster, and where each is meant to run",
-    "list-units": "List the units as systemd has them on each machine",
-    "load": "Put units on machines without starting them",
-    "restart": "Stop units and start them again where they are",
-    "sandbox": "Boot real machines on this host to try fleet on",
-    "ssh": "Open a shell, or run a command, on a machine or where a unit runs",
-    "start": "Start units somewhere in the cluster, and wait until they run",
-    "status": "Print systemctl status of units from the machines that run them",
-    "stop": "Stop units where they run; they stay loaded there",
-    "submit": "Store units in the cluster without running them",
-    "unload": "Take units off their machines; they stay in the cluster",
-    "verify": "Deprecated: signed units are no more",
-    "version": "Print the version of fleetctl",
-}
-_HIDDEN = frozenset({"fd-forward", "verify"})
-# Verbs that fleet 1.0 had not: they take no abbreviation away from those that it had.
-_NEW = frozenset({"completion", "events", "hold", "sandbox"})
 _DEBUG_FLAGS = frozenset({"--debug", "-debug", "--debug=true", "-debug=true"})
 _HELP_FLAGS = ("-h", "--help")
 # What a shell makes of a process that SIGPIPE ended: 128 + 13.
@@ -60,59 +28,30 @@ _EXIT_INTERRUPTED = 130
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_EXAMPLES = """\b
+_EXAMPLES = f"""\b
 Examples:
-  fleetctl list-machines
-  fleetctl start web@1.service web@2.service
-  fleetctl --tunnel host.example.com list-units
-  fleetctl journal -f web@1.service
+  fleetctl start web.service              # a file in this folder
+  fleetctl list-units
+  fleetctl journal -f web.service         # wherever it runs
+  fleetctl --tunnel host.example.com list-machines
 
-A verb may be shortened as long as it stays unique (list-m), and flags may stand before or after
-it. Each global flag has a variable: FLEETCTL_TUNNEL for --tunnel; an empty one counts as unset.
+`fleetctl help COMMAND` teaches a command by example. Commands may be shortened as long as they
+stay unique (list-m), and flags may stand before or after them. Each global flag has a variable,
+FLEETCTL_TUNNEL for --tunnel; an empty one counts as unset.
+
+fleetctl version {__version__}
 """
-
-
-class _Fleetctl(click.Group):
-    """The group of verbs, each imported on demand."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        module = importlib.import_module(f"cli.fleetctl.{cmd_name.replace('-', '_')}")
-        command: click.Command = module.command
-        return command
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
-        if incomplete.startswith("-"):
-            return click.Command.shell_complete(self, ctx, incomplete)
-        return verbs(ctx, None, incomplete)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(
-                [(name, text) for name, text in sorted(VERBS.items()) if name not in _HIDDEN]
-            )
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in VERBS:
-            raise click.UsageError(unknown_verb(args[0]), ctx)
-        return super().resolve_command(ctx, args)
 
 
 def _option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
     """A global flag with its variable: FLEETCTL_ and the long name in capitals."""
     long = next(name for name in names if name.startswith("--")).partition("/")[0]
     variable = "FLEETCTL_" + long.removeprefix("--").upper().replace("-", "_")
-    return click.option(*names, envvar=variable, **attributes)
+    return click.option(*names, cls=Option, envvar=variable, **attributes)
 
 
 @click.group(
-    cls=_Fleetctl,
+    cls=Verbs,
     invoke_without_command=True,
     context_settings={"help_option_names": list(_HELP_FLAGS), "max_content_width": 100},
     subcommand_metavar="COMMAND [ARGS]...",
@@ -123,13 +62,18 @@ def _option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
     default=DEFAULT_ENDPOINT,
     metavar="URL",
     show_default=True,
-    help="Address of a fleetd API: unix:///path, http:// or https://.",
+    help="Where fleetd's API is: unix:///path, http:// or https://.",
 )
-@_option("--tunnel", default="", metavar="HOST[:PORT]", help="Reach the endpoint through SSH.")
+@_option(
+    "--tunnel",
+    default="",
+    metavar="HOST[:PORT]",
+    help="Go there through SSH to this host.",
+)
 @_option(
     "--ssh-username",
     metavar="USER",
-    help="User for SSH.  [default: of ssh_config, else core]",
+    help="SSH user.  [default: ssh_config's, else core]",
 )
 @_option(
     "--ssh-timeout",
@@ -137,19 +81,18 @@ def _option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
     default=10.0,
     metavar="SECONDS",
     show_default=True,
-    help="Limit on setting up an SSH connection.",
+    help="Limit on setting up SSH.",
 )
 @_option(
     "--ssh-config",
     metavar="FILE",
     shell_complete=any_file,
-    help="An ssh_config to read.  [default: ~/.ssh/config]",
+    help="ssh_config to read.  [default: ~/.ssh/config]",
 )
 @_option(
     "--strict-host-key-checking/--no-strict-host-key-checking",
     default=True,
-    show_default=True,
-    help="Verify and record the host keys of machines.",
+    help="Check and record host keys, unless =false.",
 )
 @_option(
     "--known-hosts-file",
@@ -157,7 +100,7 @@ def _option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
     metavar="FILE",
     shell_complete=any_file,
     show_default=True,
-    help="Where the host keys are recorded.",
+    help="Where host keys are recorded and looked up.",
 )
 @_option(
     "--request-timeout",
@@ -165,21 +108,21 @@ def _option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
     default=30.0,
     metavar="SECONDS",
     show_default=True,
-    help="Limit on one request to the API; waiting for units has none.",
+    help="Limit on a request, not on waiting for units.",
 )
 @_option(
     "--ca-file",
     default="",
     metavar="FILE",
     shell_complete=any_file,
-    help="Authority to check the endpoint against.",
+    help="Authority that vouches for an https endpoint.",
 )
 @_option(
     "--cert-file",
     default="",
     metavar="FILE",
     shell_complete=any_file,
-    help="Certificate to show to the endpoint.",
+    help="Certificate to show to it.",
 )
 @_option(
     "--key-file",
@@ -219,32 +162,6 @@ def _trace() -> None:
         format="%(asctime)s %(levelname)s %(filename)s:%(lineno)d: %(message)s",
         datefmt="%Y/%m/%d %H:%M:%S",
     )
-
-
-def verbs(
-    ctx: click.Context, param: click.Parameter | None, incomplete: str
-) -> "list[CompletionItem[str]]":
-    """The verbs that begin so, for completion."""
-    shown = (name for name in sorted(VERBS) if name not in _HIDDEN)
-    return [candidate(name, VERBS[name]) for name in shown if name.startswith(incomplete)]
-
-
-def find_verb(typed: str) -> str | None:
-    """The verb of that name, or the only one that begins so."""
-    if typed in VERBS:
-        return typed
-    matching = [name for name in VERBS if name.startswith(typed) and name not in _HIDDEN]
-    matching = [name for name in matching if name not in _NEW] or matching
-    return matching[0] if typed and len(matching) == 1 else None
-
-
-def unknown_verb(typed: str) -> str:
-    """The complaint about a verb that does not exist, with those that may have been meant."""
-    shown = [name for name in VERBS if name not in _HIDDEN]
-    near = [name for name in shown if typed and name.startswith(typed)]
-    near = near or difflib.get_close_matches(typed, shown)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    return f"unknown command {typed!r}.{hint}"
 
 
 def grammar_of(command: click.Command) -> Grammar:
