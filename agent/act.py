@@ -253,7 +253,7 @@ class Actor:
     def _fail(self, unit: UnitName, kind: Kind, error: FleetError) -> None:
         now_s = asyncio.get_running_loop().time()
         self._rests[unit] = rest = rest_after(self._rests.get(unit), now_s)
-        refused = kind is not Kind.STOP and isinstance(error, SystemdError)
+        refused = kind is Kind.WRITE or (kind is not Kind.STOP and isinstance(error, SystemdError))
         self.troubles[unit] = Trouble(reason=str(error), refused=refused)
         say = _log.warning if rest.failures == 1 else _log.info
         say("%s; it is tried again in %.0f s", error, rest.until_s - now_s)

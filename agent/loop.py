@@ -146,8 +146,7 @@ class Agent:
         local = self._local.read()
         if local and not (rows or self._departing) and not await self._believes_emptiness(local):
             return
-        self._forgive_changed(rows)
-        self._rows = rows
+        self._take_in(rows)
         names = rows.keys() | local.keys()
         states = await self._systemd.states(names, fresh=full)
         here = await self._observe(local, states)
@@ -202,12 +201,16 @@ class Agent:
             self._retry_s = asyncio.get_running_loop().time() + DOUBT_S
         return not reason
 
-    def _forgive_changed(self, rows: Mapping[UnitName, Assignment]) -> None:
+    def _take_in(self, rows: Mapping[UnitName, Assignment]) -> None:
         """What is asked anew is tried at once, whatever failed before."""
         for unit in rows.keys() | self._rows.keys():
             old, new = self._rows.get(unit), rows.get(unit)
             if old is None or new is None or (old.hash, old.target) != (new.hash, new.target):
                 self._actor.forgive(unit)
+        gone = self._rows.keys() - rows.keys()
+        leaving = {unit for unit, row in rows.items() if row.leaving}
+        self._rows = rows
+        self._reporter.touch(gone | leaving)  # no task may follow that would do so
 
     async def _observe(
         self, local: Mapping[UnitName, LocalUnit], states: Mapping[UnitName, SystemdState]
@@ -267,13 +270,15 @@ class Agent:
     def _look(self, unit: UnitName) -> Look | None:
         local, row = self._local.get(unit), self._rows.get(unit)
         trouble = self._actor.troubles.get(unit) or self._held.get(unit)
-        if local is None and (row is None or trouble is None):
+        leaving = row is not None and row.leaving
+        if local is None and not leaving and (row is None or trouble is None):
             return None
         return Look(
             local=local or LocalUnit(unit=unit),
             wanted_hash=row.hash if row else "",
             starting=unit in self._actor.starting,
             trouble=trouble,
+            leaving=leaving,
         )
 
     def _systemd_changed(self, units: frozenset[UnitName] | None) -> None:

@@ -67,12 +67,14 @@ def unit_state(
         return _refused(machine, local.unit, wanted_hash, trouble.reason)
     refused = trouble is not None and trouble.refused
     lines = (*journal, trouble.reason) if trouble else journal
-    launched = local.is_launched or refused
+    current = TargetState.LOADED if local.hash else TargetState.INACTIVE
+    if local.is_launched or refused:
+        current = TargetState.LAUNCHED
     return UnitState(
         unit=local.unit,
         machine=machine,
         hash=local.hash or wanted_hash,
-        current=TargetState.LAUNCHED if launched else TargetState.LOADED,
+        current=current,
         load=state.load,
         active=state.active,
         sub=state.sub,

@@ -34,12 +34,17 @@ JOURNAL_PAUSE_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """fleet's own part in a unit: what is here, what was wanted, and what is wrong with it."""
+    """fleet's own part in a unit: what is here, what was wanted, and what is wrong with it.
+
+    One that is `leaving` is reported even if nothing of it is here: whoever waits for its arrival
+    elsewhere has to know whether anything would go on here meanwhile.
+    """
 
     local: LocalUnit
     wanted_hash: str = ""
     starting: bool = False
     trouble: Trouble | None = None
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +176,8 @@ class Reporter:
 def _is_on_its_way(look: Look, state: SystemdState) -> bool:
     """Whether systemd does not know the unit only because its file has yet to be linked."""
     refused = look.trouble is not None and look.trouble.refused
-    return state.load == "not-found" and not look.local.is_loaded and not refused
+    is_coming = not (look.local.is_loaded or look.leaving or refused)
+    return state.load == "not-found" and is_coming
 
 
 def _about(state: SystemdState) -> tuple[str, float, str]:

@@ -20,6 +20,8 @@ from fleet.states import TargetState, UnitState
 
 TEMPLATE = "it is a template: start an instance of it"
 _HOW_MANY_REASONS = 3
+# systemd's words for a unit of which nothing runs.
+_AT_REST = frozenset({"inactive", "failed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,7 @@ def plan(
         machines=cluster.machines,
         held=frozenset(held),
         up=_arrived(cluster.states, wanted),
+        idle=frozenset((s.unit, s.machine) for s in cluster.states if s.active in _AT_REST),
     )
     settlement = settle(situation)
     row_tasks = tuple(_row_tasks(situation, settlement, cluster.units))

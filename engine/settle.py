@@ -30,7 +30,8 @@ class Situation:
     """What is to be settled: the units wanted, their rows, and the machines.
 
     `held` are machines that are missing but not given up: what is on them stays there. `up` are
-    the pairs of unit and machine where the unit has come as far as it should.
+    the pairs of unit and machine where the unit has come as far as it should, `idle` those where
+    nothing of it runs.
     """
 
     wanted: Mapping[UnitName, UnitRecord]
@@ -38,6 +39,7 @@ class Situation:
     machines: Mapping[MachineId, Machine]
     held: frozenset[MachineId] = frozenset()
     up: frozenset[tuple[UnitName, MachineId]] = frozenset()
+    idle: frozenset[tuple[UnitName, MachineId]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +280,8 @@ class _Settling:
                 self._let_leave(unit, row.machine)
 
     def _let_leave(self, unit: UnitName, machine: MachineId) -> None:
+        if (unit, machine) in self._now.idle:
+            return  # nothing runs there that could bridge the time until it has arrived
         asked = self._asked[unit]
         if not self._board.is_repelled(unit, asked, machine):
             self._board.let_leave(unit, asked, machine)

@@ -336,6 +336,31 @@ async def test_leaving_unit_is_left_as_it_is(tmp_path: Path) -> None:
         await bench.published(unit, is_gone)
 
 
+async def test_leaving_unit_that_is_not_here_is_reported_as_such(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    async with bench.agent():
+        unit = await bench.schedule("web.service", leaving=True)
+        state = await bench.published(unit, lambda state: state is not None)
+        assert state is not None
+        assert (state.active, state.current) == ("inactive", TargetState.INACTIVE)
+        await bench.unschedule(unit)
+        await bench.published(unit, is_gone)
+
+
+async def test_unit_that_cannot_be_written_is_reported_until_it_is_taken_away(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path)
+    async with bench.agent():
+        (tmp_path / "web.service").mkdir()
+        unit = await bench.schedule("web.service")
+        state = await bench.published(unit, has_failed)
+        assert state is not None
+        assert "Is a directory" in state.journal[-1]
+        await bench.unschedule(unit)
+        await bench.published(unit, is_gone)
+
+
 async def test_replaced_unit_stops_is_rewritten_and_starts(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "units")
     async with bench.agent():

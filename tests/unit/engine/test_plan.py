@@ -370,6 +370,13 @@ def test_changed_metadata_moves_a_unit_and_it_stays_until_it_is_up() -> None:
     assert rows_of(settled(all_up(moving))) == {"a.service@m2"}
 
 
+@pytest.mark.parametrize("active", ["inactive", "failed"])
+def test_unit_of_which_nothing_runs_is_not_kept_until_it_is_up_elsewhere(active: str) -> None:
+    moving = with_rows(world(["m1", "m2"], [unit(A)]), "a.service@m1 leaving", "a.service@m2")
+    states = tuple(replace(state, active=active) for state in all_up(moving).states)
+    assert rows_of(settled(replace(moving, states=states))) == {"a.service@m2"}
+
+
 def test_a_loaded_unit_has_arrived_when_it_is_loaded() -> None:
     before = with_rows(
         world(["m1", "m2"], [unit(A, target="loaded")]), "a.service@m1 leaving", "a.service@m2"
