@@ -19,6 +19,7 @@ from fleet.errors import FleetError, InvalidRequest, Unavailable
 # A ProxyJump that leads back to itself must end somewhere; ssh(1) has no such limit.
 _MAX_HOPS = 8
 _CLOSE_LIMIT_S = 2.0
+_HUNG_UP = (ConnectionResetError, asyncssh.ConnectionLost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +154,8 @@ class _Dialer:
                 raise no_common_key(guard, route) from error
             raise explain(error, stage) from error
         except (OSError, asyncssh.Error, ValueError) as error:
+            if isinstance(error, _HUNG_UP) and await self._has_another_key(route, guard, via):
+                raise no_common_key(guard, route) from error
             refused = Stage(
                 place=route.place + through,
                 doing=stage.doing,
@@ -161,6 +164,26 @@ class _Dialer:
                 offered=offer.describe(),
             )
             raise explain(error, refused) from error
+
+    async def _has_another_key(self, route: Route, guard: Guard, via: Line | None) -> bool:
+        """Whether the host has a key, and of a type that is not known of it.
+
+        OpenSSH hangs up on who asks for a type that it has not, often before it says so.
+        """
+        known = {entry.algorithm for entry in guard.known}
+        if not known:
+            return False
+        try:
+            async with asyncio.timeout(self._settings.ssh_timeout_s):
+                key = await asyncssh.get_server_host_key(
+                    route.target.host,
+                    route.port,
+                    tunnel=via.connection if via else None,
+                    config=list(route.config),
+                )
+        except (OSError, asyncssh.Error, ValueError):
+            return False
+        return key is not None and key.get_algorithm() not in known
 
     def _stage(self, place: str, doing: str) -> Stage:
         return Stage(place=place, doing=doing, limit_s=self._settings.ssh_timeout_s)
