@@ -80,15 +80,20 @@ async def stored_units(client: Cluster, names: Collection[UnitName]) -> dict[Uni
     return {unit.name: unit for unit in await client.units() if unit.name in wanted}
 
 
-async def selected_units(client: Cluster, arguments: Sequence[str]) -> list[Unit]:
-    """The stored units that the arguments mean; raises InvalidRequest for malformed ones."""
+async def selected_units(
+    client: Cluster, arguments: Sequence[str], *, templates: bool = False
+) -> list[Unit]:
+    """The stored units that the arguments mean, templates by pattern only if they are wanted.
+
+    Raises InvalidRequest for malformed arguments.
+    """
     check_arguments(arguments)
     if any(is_pattern(argument) for argument in arguments):
         stored = {unit.name: unit for unit in await client.units()}
     else:
         names = dict.fromkeys(UnitName(complete_name(argument)) for argument in arguments)
         stored = await stored_units(client, names)
-    return [stored[name] for name in select(arguments, list(stored))]
+    return [stored[name] for name in select(arguments, list(stored), templates=templates)]
 
 
 # Acting

@@ -36,6 +36,16 @@ def units_argument(candidates: Finder) -> Callable[[_Function], _Function]:
     return click.argument("units", nargs=-1, metavar="UNIT...", shell_complete=candidates)
 
 
+def ssh_port_option(function: _Function) -> _Function:
+    return click.option(
+        "--ssh-port",
+        cls=Option,
+        type=click.IntRange(1, 65535),
+        metavar="PORT",
+        help="Port of sshd there.",
+    )(function)
+
+
 def no_block_flag(function: _Function) -> _Function:
     return click.option(
         "--no-block", is_flag=True, help="Return when the cluster has been told, without waiting."
@@ -48,7 +58,7 @@ def attempts_flag(function: _Function) -> _Function:
         type=int,
         default=0,
         metavar="N",
-        help="Give up waiting after about 2 x N seconds.  [default: 0, wait on]",
+        help="Wait about 2 x N seconds at most; 0 has no end.",
     )(function)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from fleet.api.schema import Unit
 from fleet.errors import InvalidUnit
 from fleet.globs import compile_glob, glob_matches
-from fleet.names import UnitName, complete_name, parse_name
+from fleet.names import UnitName, complete_name, parse_name, split_name
 from fleet.options import SECTION, read_requirements
 from fleet.unit import UnitFile, UnitOption
 
@@ -33,13 +33,21 @@ def check_arguments(arguments: Iterable[str]) -> None:
             parse_name(complete_name(argument))
 
 
-def select(arguments: Sequence[str], names: Sequence[UnitName]) -> list[UnitName]:
-    """The names meant, in the order of the arguments, each once; those not there are left out."""
+def select(
+    arguments: Sequence[str], names: Sequence[UnitName], *, templates: bool = False
+) -> list[UnitName]:
+    """The names meant, in the order of the arguments, each once; those not there are left out.
+
+    A pattern means templates only if they are wanted: they are on no machine and cannot run.
+    """
     present = set(names)
     chosen: dict[UnitName, None] = {}
     for argument in arguments:
         if is_pattern(argument):
-            chosen |= dict.fromkeys(name for name in names if matches(argument, name))
+            matching = (name for name in names if matches(argument, name))
+            chosen |= dict.fromkeys(
+                name for name in matching if templates or not split_name(name).is_template
+            )
         elif (name := UnitName(complete_name(argument))) in present:
             chosen[name] = None
     return list(chosen)

@@ -6,28 +6,27 @@ from cli.completion.scripts import SHELLS, script_of
 from cli.options import examples
 
 _INSTALL = """\b
-To have it in every shell from now on:
-  bash   fleetctl completion bash > ~/.local/share/bash-completion/completions/fleetctl
-  zsh    fleetctl completion zsh > ~/.zfunc/_fleetctl
-  fish   fleetctl completion fish > ~/.config/fish/completions/fleetctl.fish
-bash reads that folder if the package bash-completion is there, zsh if ~/.zshrc says
-fpath+=~/.zfunc before it calls compinit."""
+For every shell from now on, write it to:
+  bash  ~/.local/share/bash-completion/completions/fleetctl
+  zsh   ~/.zfunc/_fleetctl, with fpath+=~/.zfunc before compinit in ~/.zshrc
+  fish  ~/.config/fish/completions/fleetctl.fish
+bash looks there if its package bash-completion is installed."""
 
 
 @click.command(
     epilog=examples(
-        'eval "$(fleetctl completion bash)"      # in this shell, or in ~/.bashrc',
-        'eval "$(fleetctl completion zsh)"       # the same for zsh, after compinit',
-        "fleetctl completion fish | source",
+        'eval "$(fleetctl completion bash)"   # for this shell; or in ~/.bashrc',
+        'eval "$(fleetctl completion zsh)"    # after compinit; or in ~/.zshrc',
+        "fleetctl completion fish | source    # or in ~/.config/fish/config.fish",
     )
     + f"\n\n{_INSTALL}"
 )
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(SHELLS))
 def command(shell: str) -> None:
     """Print the script that completes fleetctl's command lines in a shell.
 
-    It completes verbs, flags and their values, units of the cluster, unit files of the folder, and
-    machines. What the cluster knows is asked for with the flags and variables of the line itself;
-    a cluster that does not answer within a second is passed over.
+    It completes commands, flags and their values, the units and machines of the cluster, and the
+    unit files of the folder. The cluster is the one that the flags on the line and the variables
+    say; one that does not answer within a second is passed over.
     """
     click.echo(script_of(shell), nl=False)

@@ -20,7 +20,7 @@ _AT_ONCE = 16
 @click.command(
     epilog=examples(
         "fleetctl destroy web.service",
-        "fleetctl destroy 'web@*'     # every instance of web@.service, and the template",
+        "fleetctl destroy 'web@*'   # every instance of web@.service, and it, too",
         "fleetctl destroy --no-block web",
     )
 )
@@ -45,7 +45,7 @@ def command(
 
 async def destroy(client: Cluster, arguments: tuple[str, ...], patience: Patience) -> int:
     """Destroy the units that the arguments mean; the exit status."""
-    chosen = await selected_units(client, arguments)
+    chosen = await selected_units(client, arguments, templates=True)
     if not chosen:
         click.echo("Units not found in registry", err=True)
         return 0

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.connect import run_connected
-from cli.options import examples, list_flags
+from cli.options import Option, examples, list_flags
 from cli.settings import Settings
 from cli.tables import EVENT_COLUMNS, EVENT_FIELDS, View, parse_fields, render_list
 
@@ -26,6 +26,7 @@ _MOST = 1000
 @click.option(
     "-n",
     "--lines",
+    cls=Option,
     type=click.IntRange(1, _MOST),
     default=50,
     show_default=True,

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        "fleetctl hold             # is anything held, and why?",
-        "fleetctl hold --release   # the machines will not be back: start their units elsewhere",
+        "fleetctl hold            # is anything held, and why?",
+        "fleetctl hold --release  # they are lost: start their units elsewhere",
     )
 )
 @click.option("--release", is_flag=True, help="Give the machines up: their units start elsewhere.")

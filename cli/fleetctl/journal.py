@@ -10,7 +10,7 @@ import click
 
 from cli.completion.candidates import machines, placeable_units, words
 from cli.fleetctl.status import absence, chosen_places
-from cli.options import examples
+from cli.options import examples, ssh_port_option
 from cli.settings import Settings
 from fleet.errors import FleetError
 from fleet.names import UnitName, complete_name, parse_name
@@ -64,9 +64,7 @@ class Reading:
     help="Only there, for a global unit.",
     shell_complete=machines,
 )
-@click.option(
-    "--ssh-port", type=click.IntRange(1, 65535), metavar="PORT", help="Port of sshd there."
-)
+@ssh_port_option
 @click.argument("units", nargs=-1, metavar="UNIT", shell_complete=placeable_units)
 @click.pass_obj
 def command(

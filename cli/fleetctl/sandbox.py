@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from cli.completion.candidates import words
+from cli.options import Option, examples
 from cli.sandbox import host
 from cli.sandbox.build import find_programs
 from cli.sandbox.cluster import Sandbox, names, remove
@@ -20,13 +21,6 @@ from cli.tables import render_plain
 from fleet.config import OPTIONS
 from fleet.errors import InvalidRequest, Unavailable
 
-_EXAMPLES = """\b
-Examples:
-  fleetctl sandbox up --machines 3
-  fleetctl sandbox shell
-  fleetctl sandbox kill fleet2
-  fleetctl sandbox down
-"""
 _LIST_COLUMNS = ("MACHINE", "ID", "ADDRESS", "POWER", "NETWORK", "FLEETD")
 _NOTHING = "-"
 _TERMINATING = (signal.SIGTERM, signal.SIGHUP)
@@ -57,11 +51,26 @@ _name_option = click.option(
     show_default=True,
     metavar="NAME",
     shell_complete=_sandboxes,
-    help="Which sandbox; several may be up side by side.",
+    help="Which sandbox, if there are several.",
 )
 
 
-@click.group(epilog=_EXAMPLES)
+class _InOrder(click.Group):
+    """Subcommands in the order in which they are defined."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=_InOrder,
+    epilog=examples(
+        "fleetctl sandbox up",
+        "fleetctl sandbox shell",
+        "fleetctl sandbox kill fleet2",
+        "fleetctl sandbox down",
+    ),
+)
 def command() -> None:
     """Boot real machines on this host to try fleet on.
 
@@ -71,28 +80,41 @@ def command() -> None:
     """
 
 
-@command.command("up", short_help="Boot machines and etcd until they are one cluster")
+@command.command(
+    "up",
+    short_help="Boot machines and etcd until they are one cluster",
+    epilog=examples(
+        "fleetctl sandbox up",
+        "fleetctl sandbox up --machines 5 --etcd 3",
+        "fleetctl sandbox up --metadata fleet1:disk=ssd,region=eu --agent-ttl 3s",
+        "fleetctl sandbox up --name alone --machines 1 --etcd 0",
+    ),
+)
 @_name_option
 @click.option(
     "--machines",
+    cls=Option,
     default=3,
     show_default=True,
     type=click.IntRange(1, MAX_MACHINES),
-    help="How many machines; they are called fleet1, fleet2, ...",
+    metavar="N",
+    help=f"How many machines, at most {MAX_MACHINES}.",
 )
 @click.option(
     "--etcd",
     default="1",
     show_default=True,
     type=click.Choice([str(size) for size in ETCD_SIZES]),
-    help="How many members of etcd beside them; with 0 the one machine keeps its own store.",
+    help="How many members of etcd, or 0 for one machine with a store of its own.",
 )
-@click.option("--agent-ttl", metavar="TIME", help="How soon a silent machine counts as lost: 6s.")
+@click.option(
+    "--agent-ttl", metavar="TIME", help="How soon a silent machine counts as lost.  [default: 6s]"
+)
 @click.option(
     "--metadata",
     multiple=True,
-    metavar="MACHINE:KEY=VALUE[,...]",
-    help="Metadata of one machine, beside its host= and zone=.",
+    metavar="MACHINE:K=V[,...]",
+    help="Metadata of a machine, beside its host= and zone=.",
 )
 @click.option(
     "--set",
@@ -181,7 +203,11 @@ def _contents(spec: Spec) -> str:
     return f"{machines}, etcd with {spec.etcd} member{'s' * (spec.etcd != 1)}"
 
 
-@command.command("down", short_help="Remove a sandbox, or what is left of one")
+@command.command(
+    "down",
+    short_help="Remove a sandbox, or what is left of one",
+    epilog=examples("fleetctl sandbox down", "fleetctl sandbox down --name alone"),
+)
 @_name_option
 def down(name: str) -> None:
     """Remove a sandbox with all that runs in it, or what is left of one."""
@@ -195,19 +221,27 @@ def down(name: str) -> None:
     )
 
 
-def _nodes_command(verb: str, short_help: str) -> Callable[[Callable[..., None]], click.Command]:
+def _nodes_command(
+    verb: str, short_help: str, *lines: str
+) -> Callable[[Callable[..., None]], click.Command]:
     """A subcommand of one or more machines, or members of etcd, of a sandbox."""
 
     def wrap(function: Callable[..., None]) -> click.Command:
         function = click.argument(
             "machines", nargs=-1, required=True, metavar="MACHINE...", shell_complete=_nodes
         )(_name_option(function))
-        return command.command(verb, short_help=short_help)(function)
+        return command.command(verb, short_help=short_help, epilog=examples(*lines))(function)
 
     return wrap
 
 
-@_nodes_command("kill", "Cut the power of machines")
+@_nodes_command(
+    "kill",
+    "Cut the power of machines",
+    "fleetctl sandbox kill fleet2",
+    "fleetctl sandbox kill fleet1 fleet2    # both at one instant",
+    "fleetctl sandbox kill etcd1            # a member of etcd",
+)
 def kill(name: str, machines: Sequence[str]) -> None:
     """Cut the power of machines, or members of etcd, all at one instant.
 
@@ -218,7 +252,7 @@ def kill(name: str, machines: Sequence[str]) -> None:
         click.echo(f"{machine} lost power" if machine in lost else f"{machine} has no power anyway")
 
 
-@_nodes_command("boot", "Power machines on again")
+@_nodes_command("boot", "Power machines on again", "fleetctl sandbox boot fleet2")
 def boot(name: str, machines: Sequence[str]) -> None:
     """Power machines, or members of etcd, on again, with the disk they had."""
     booted = Sandbox.open(name).boot(*machines, report=click.echo)
@@ -227,7 +261,12 @@ def boot(name: str, machines: Sequence[str]) -> None:
             click.echo(f"{machine} is on already")
 
 
-@_nodes_command("cut", "Pull the network cables of machines")
+@_nodes_command(
+    "cut",
+    "Pull the network cables of machines",
+    "fleetctl sandbox cut fleet3",
+    "fleetctl sandbox cut etcd1 etcd2       # etcd loses its quorum",
+)
 def cut(name: str, machines: Sequence[str]) -> None:
     """Pull the network cables of machines, or members of etcd; they run on, alone."""
     Sandbox.open(name).cut(*machines)
@@ -235,7 +274,9 @@ def cut(name: str, machines: Sequence[str]) -> None:
         click.echo(f"{machine} is cut off from the network")
 
 
-@_nodes_command("heal", "Plug the network cables of machines in again")
+@_nodes_command(
+    "heal", "Plug the network cables of machines in again", "fleetctl sandbox heal fleet3"
+)
 def heal(name: str, machines: Sequence[str]) -> None:
     """Plug the network cables in again."""
     Sandbox.open(name).heal(*machines)
@@ -243,7 +284,9 @@ def heal(name: str, machines: Sequence[str]) -> None:
         click.echo(f"{machine} is on the network again")
 
 
-@command.command("list", short_help="List the machines of a sandbox")
+@command.command(
+    "list", short_help="List the machines of a sandbox", epilog=examples("fleetctl sandbox list")
+)
 @_name_option
 def list_(name: str) -> None:
     """List the machines and members of etcd of a sandbox."""
@@ -281,6 +324,11 @@ def _fleetd(sandbox: Sandbox, machine: str) -> str:
     "shell",
     short_help="Open a shell that reaches the cluster, or one on a machine",
     context_settings={"allow_interspersed_args": False},
+    epilog=examples(
+        "fleetctl sandbox shell                  # here; leave it with exit",
+        "fleetctl sandbox shell fleet1           # on that machine",
+        "fleetctl sandbox shell fleet1 journalctl -u fleet -n 20",
+    ),
 )
 @_name_option
 @click.argument("machine", required=False, shell_complete=_machines)

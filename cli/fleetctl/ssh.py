@@ -6,7 +6,7 @@ from contextlib import suppress
 import click
 
 from cli.completion.candidates import machines, placeable_units, places
-from cli.options import examples
+from cli.options import examples, ssh_port_option
 from cli.places import NoPlace, Wish, find_place, remote_command
 from cli.settings import Settings
 from fleet.errors import FleetError, InvalidRequest
@@ -32,9 +32,7 @@ from fleet.names import UnitName, complete_name, parse_name
     shell_complete=placeable_units,
 )
 @click.option("-A", "--forward-agent", is_flag=True, help="Let the machine use your ssh-agent.")
-@click.option(
-    "--ssh-port", type=click.IntRange(1, 65535), metavar="PORT", help="Port of sshd there."
-)
+@ssh_port_option
 @click.argument("words", nargs=-1, metavar="[MACHINE|UNIT] [CMD]...", shell_complete=places)
 @click.pass_obj
 def command(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.completion.candidates import machines, placeable_units
-from cli.options import examples
+from cli.options import examples, ssh_port_option
 from cli.places import NoPlace, Sight, find_machine, places_of
 from cli.selection import is_pattern, select
 from cli.settings import Settings
@@ -36,9 +36,7 @@ if TYPE_CHECKING:
     help="Only there, for a global unit.",
     shell_complete=machines,
 )
-@click.option(
-    "--ssh-port", type=click.IntRange(1, 65535), metavar="PORT", help="Port of sshd there."
-)
+@ssh_port_option
 @click.option("--no-block", is_flag=True, hidden=True)
 @click.argument("units", nargs=-1, metavar="UNIT...", shell_complete=placeable_units)
 @click.pass_obj

@@ -14,7 +14,7 @@ from cli.settings import Settings
     epilog=examples(
         "fleetctl submit web.service",
         "fleetctl submit units/*.service",
-        "fleetctl submit web@.service        # a template; then: fleetctl start web@1 web@2",
+        "fleetctl submit web@.service   # a template, for: fleetctl start web@1 web@2",
         "fleetctl submit --replace web.service",
     )
 )

@@ -41,6 +41,14 @@ def test_stop_takes_patterns(fleetctl: Fleetctl, running: Cluster) -> None:
     assert running.target("db.service") == "launched"
 
 
+@pytest.mark.parametrize("verb", ["stop", "unload", "restart"])
+def test_patterns_mean_no_templates(fleetctl: Fleetctl, running: Cluster, verb: str) -> None:
+    assert fleetctl("submit", "web@.service").status == 0
+    outcome = fleetctl(verb, "web@*")
+    assert outcome.status == 0
+    assert "web@.service" not in outcome.err
+
+
 def test_stop_of_a_loaded_unit_is_nothing(fleetctl: Fleetctl, running: Cluster) -> None:
     fleetctl("stop", "db")
     outcome = fleetctl("stop", "db")
@@ -139,9 +147,13 @@ def test_destroy_without_waiting(fleetctl: Fleetctl, running: Cluster) -> None:
     assert running.do(_states_of("db.service")) == 1
 
 
-def test_destroy_takes_patterns(fleetctl: Fleetctl, running: Cluster) -> None:
-    outcome = fleetctl("destroy", "web@?")
+def test_destroy_takes_patterns_and_they_mean_templates_too(
+    fleetctl: Fleetctl, running: Cluster
+) -> None:
+    assert fleetctl("submit", "web@.service").status == 0
+    outcome = fleetctl("destroy", "web@*")
     assert sorted(outcome.out.splitlines()) == [
+        "Destroyed web@.service",
         "Destroyed web@1.service",
         "Destroyed web@2.service",
     ]
