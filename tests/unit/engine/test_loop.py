@@ -67,6 +67,20 @@ async def test_machines_that_vanish_at_one_instant_keep_their_units_whenever_eac
         assert any("2 of 4 machines vanished" in event for event in await cluster.events())
 
 
+async def test_a_new_unit_is_told_that_all_machines_have_vanished() -> None:
+    async with scene("m1", "m2") as cluster:
+        await cluster.start("a.service")
+        await cluster.until_rows("a.service@m1")
+        cluster.kill_machine("m1", "m2")
+        await cluster.until(lambda c: not c.machines)
+        await cluster.start("b.service")
+        seen = await cluster.until(lambda c: bool(c.refusals))
+        assert seen.refusals[UnitName("b.service")].reasons == {
+            "": "every machine of the cluster has vanished, and is waited for"
+        }
+        assert await cluster.rows() == {"a.service@m1"}
+
+
 async def test_a_returning_machine_gets_nothing_back() -> None:
     async with scene("m1", "m2") as cluster:
         await cluster.start("a.service")
