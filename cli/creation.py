@@ -4,17 +4,27 @@
 All arguments of a command are decided on before anything is sent.
 """
 
+import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.selection import is_pattern
 from fleet.api.schema import Unit
 from fleet.errors import FleetError, InvalidRequest, InvalidUnit
-from fleet.names import ADDRESSABLE_TYPES, UnitName, complete_name, parse_name, split_name
+from fleet.names import (
+    ADDRESSABLE_TYPES,
+    UNIT_TYPES,
+    UnitName,
+    complete_name,
+    parse_name,
+    split_name,
+)
 from fleet.options import check_unit, unknown_options
 from fleet.states import TargetState
 from fleet.unit import UnitFile, read_unit, unit_from_options
 
+_SUFFIXES = tuple(f".{kind}" for kind in ADDRESSABLE_TYPES)
 # How far a stored unit may be meant to go and still be replaced by the command; fleet 1.0's rule.
 _MAY_REPLACE = {
     "submit": (TargetState.INACTIVE,),
@@ -41,12 +51,16 @@ class Local:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """One argument: the unit it names, its file on this disk, and that of its template."""
+    """One argument: the unit it names, its file on this disk, and that of its template.
+
+    `neighbours` are the unit files of the folder if neither is there.
+    """
 
     name: UnitName
     path: str
     local: Local | None = None
     local_template: Local | None = None
+    neighbours: tuple[str, ...] = ()
 
     @property
     def template(self) -> UnitName | None:
@@ -64,21 +78,34 @@ class Created:
 
 
 def read_local(argument: str) -> Wanted:
-    """What the argument names and what of it is on this disk; raises InvalidName."""
+    """What the argument names and what of it is on this disk; raises InvalidRequest."""
+    if is_pattern(argument):
+        raise InvalidRequest(f"no file here matches {argument!r}; other new units are named")
     path = complete_path(argument)
     name = parse_name(complete_name(argument))
     template = split_name(name).template
+    local = _read(Path(path))
+    local_template = _read(Path(path).with_name(template)) if template else None
     return Wanted(
         name=name,
         path=path,
-        local=_read(Path(path)),
-        local_template=_read(Path(path).with_name(template)) if template else None,
+        local=local,
+        local_template=local_template,
+        neighbours=() if local or local_template else _unit_files(Path(path).parent),
     )
+
+
+def _unit_files(folder: Path) -> tuple[str, ...]:
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+    except OSError:
+        return ()
+    return tuple(name for name in names if name.endswith(_SUFFIXES))
 
 
 def complete_path(argument: str) -> str:
     """The path of the unit file that the argument may be: `units/web` is `units/web.service`."""
-    if argument.endswith(tuple(f".{kind}" for kind in ADDRESSABLE_TYPES)):
+    if argument.endswith(_SUFFIXES):
         return argument
     return f"{argument.rstrip('/')}.service"
 
@@ -91,8 +118,21 @@ def create(wanted: Wanted, stored: Mapping[UnitName, Unit], *, verb: str, replac
     if wanted.local is not None:
         return _new(wanted.name, wanted.local)
     if wanted.template is None:
-        raise InvalidRequest(f"unable to find Unit({wanted.name}) in Registry or on filesystem")
+        raise InvalidRequest(
+            f"unable to find Unit({wanted.name}) in Registry or on filesystem{_hint(wanted)}"
+        )
     return _instantiate(wanted, stored.get(wanted.template), replace=replace)
+
+
+def _hint(wanted: Wanted) -> str:
+    """What may have been meant by a name that is nowhere."""
+    near = difflib.get_close_matches(wanted.name, wanted.neighbours, n=1)
+    if near:
+        return f"; did you mean {near[0]}?"
+    kind = split_name(split_name(wanted.name).prefix).suffix
+    if kind in UNIT_TYPES:
+        return f"; fleetctl names no units of type {kind}"
+    return ""
 
 
 def create_all(
@@ -144,7 +184,7 @@ def _instantiate(wanted: Wanted, template: Unit | None, *, replace: bool) -> Cre
         if local is None:
             raise InvalidRequest(
                 f"failed getting Unit({wanted.name}) from template: unable to find template "
-                f"Unit({wanted.template}) in Registry or on filesystem"
+                f"Unit({wanted.template}) in Registry or on filesystem{_hint(wanted)}"
             )
         return _new(wanted.name, local)
     file = template.file

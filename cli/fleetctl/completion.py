@@ -21,12 +21,15 @@ bash looks there if its package bash-completion is installed."""
     )
     + f"\n\n{_INSTALL}"
 )
-@click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(SHELLS))
-def command(shell: str) -> None:
+@click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(SHELLS), required=False)
+@click.pass_context
+def command(ctx: click.Context, shell: str | None) -> None:
     """Print the script that completes fleetctl's command lines in a shell.
 
     It completes commands, flags and their values, the units and machines of the cluster, and the
     unit files of the folder. The cluster is the one that the flags on the line and the variables
     say; one that does not answer within a second is passed over.
     """
+    if shell is None:
+        raise click.UsageError("for which shell: bash, zsh or fish?", ctx)
     click.echo(script_of(shell), nl=False)

@@ -10,7 +10,7 @@ import click
 
 from cli.completion.candidates import machines, placeable_units, words
 from cli.fleetctl.status import absence, chosen_places
-from cli.options import examples, ssh_port_option
+from cli.options import Option, examples, ssh_port_option
 from cli.settings import Settings
 from fleet.errors import FleetError
 from fleet.names import UnitName, complete_name, parse_name
@@ -44,7 +44,14 @@ class Reading:
     )
 )
 @click.option(
-    "-n", "--lines", type=int, default=10, show_default=True, metavar="N", help="The last N lines."
+    "-n",
+    "--lines",
+    cls=Option,
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="The last N lines.",
 )
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines as they come.")
 @click.option(

@@ -210,9 +210,12 @@ def run(argv: Sequence[str]) -> int:
         status = _invoke(argv)
         sys.stdout.flush()
         return status
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show(sys.stdout)
+        return 0
     except click.UsageError as error:
         click.echo(f"Error: {error.format_message()}", err=True)
-        usage = error.ctx.get_usage() if error.ctx else "Usage: fleetctl COMMAND"
+        usage = (error.ctx or _context_of(argv)).get_usage()
         click.echo(" ".join(usage.split()), err=True)
         return 2
     except BrokenPipeError:
@@ -231,6 +234,14 @@ def run(argv: Sequence[str]) -> int:
         defect = f"{type(error).__name__}: {error}"
         click.echo(f"fleetctl is broken: {defect}. With --debug it says where.", err=True)
         return 1
+
+
+def _context_of(argv: Sequence[str]) -> click.Context:
+    """The context of the verb on the line, as far as it can be seen."""
+    root = click.Context(fleetctl, info_name="fleetctl")
+    verb = next(filter(None, map(find_verb, argv)), None)
+    found = fleetctl.get_command(root, verb) if verb else None
+    return click.Context(found, info_name=verb, parent=root) if found else root
 
 
 def _invoke(argv: Sequence[str]) -> int:

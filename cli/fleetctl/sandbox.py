@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -18,7 +18,7 @@ from cli.sandbox.cluster import Sandbox, names, remove
 from cli.sandbox.layout import DEFAULT_NAME, ETCD_SIZES, MAX_MACHINES, Kind, Place, Spec
 from cli.sandbox.state import load
 from cli.tables import render_plain
-from fleet.config import OPTIONS
+from fleet.config import OPTIONS, parse_config
 from fleet.errors import InvalidRequest, Unavailable
 
 _LIST_COLUMNS = ("MACHINE", "ID", "ADDRESS", "POWER", "NETWORK", "FLEETD")
@@ -140,14 +140,16 @@ def up(
     Interrupted or failed, it removes what it has made.
     """
     began = time.monotonic()
-    ttl = {"agent_ttl": agent_ttl} if agent_ttl else {}
+    lines = {"agent_ttl": agent_ttl} if agent_ttl else {}
+    lines |= dict(_pair(text, "--set OPTION=VALUE") for text in settings)
+    check_settings(lines)
     spec = Spec(
         name=name,
         machines=machines,
         etcd=int(etcd),
         fleetd=not no_fleetd,
         metadata=parse_metadata(metadata),
-        settings=ttl | dict(_pair(text, "--set OPTION=VALUE") for text in settings),
+        settings=lines,
     )
     _leave_when_terminated()
     sandbox = Sandbox.from_spec(spec, report=click.echo)
@@ -164,6 +166,13 @@ def parse_metadata(texts: Iterable[str]) -> dict[str, dict[str, str]]:
         usage = "--metadata MACHINE:KEY=VALUE"
         found.setdefault(machine, {}).update(_pair(pair, usage) for pair in pairs.split(","))
     return found
+
+
+def check_settings(settings: Mapping[str, str]) -> None:
+    """Raise InvalidRequest for a setting that fleetd would refuse or pass over."""
+    _, warnings = parse_config("".join(f"{k}={v}\n" for k, v in settings.items()), "--set", {})
+    for warning in warnings:
+        raise InvalidRequest(warning)
 
 
 def _pair(text: str, usage: str) -> tuple[str, str]:

@@ -54,6 +54,7 @@ def command(
     unit whose status is not 0 is the last one shown.
     """
     if not units:
+        click.echo("No units given", err=True)
         return 0
     return asyncio.run(show(settings, units, wanted=machine, ssh_port=ssh_port))
 

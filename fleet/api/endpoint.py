@@ -1,5 +1,6 @@
 """Where a server is, what verifies it, and why it cannot be reached."""
 
+import socket
 import ssl
 import urllib.parse
 from dataclasses import dataclass
@@ -27,11 +28,14 @@ def parse_endpoint(text: str) -> Endpoint:
     first = text.split(",")[0].strip()
     parts = urllib.parse.urlsplit(first)
     if not parts.scheme:
-        raise InvalidRequest("URL scheme undefined")
+        raise InvalidRequest(
+            f"URL scheme undefined in {first!r}: use unix:///path, http:// or https://"
+        )
     if parts.scheme in ("unix", "file"):
         if parts.netloc or not parts.path:
             raise InvalidRequest(
-                f'unable to connect to host "{parts.netloc}" with scheme "{parts.scheme}"'
+                f'unable to connect to host "{parts.netloc}" with scheme "{parts.scheme}": '
+                f"a path has three slashes, {parts.scheme}:///{parts.netloc}{parts.path}"
             )
         return Endpoint("http://fleet", parts.path)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -50,7 +54,8 @@ def tls_context(*, ca_file: str = "", cert_file: str = "", key_file: str = "") -
             context.load_cert_chain(cert_file, key_file or None)
     except (OSError, ValueError) as error:
         files = ", ".join(name for name in (ca_file, cert_file, key_file) if name)
-        raise InvalidRequest(f"the TLS files {files} cannot be used: {error}") from error
+        cause = str(getattr(error, "strerror", None) or error).lower()
+        raise InvalidRequest(f"the TLS files {files} cannot be used: {cause}") from error
     return context
 
 
@@ -58,7 +63,7 @@ def connect_failure(endpoint: Endpoint, error: BaseException) -> str:
     """Why the endpoint cannot be reached, and what to do, in one sentence."""
     cause = _os_error(error)
     if endpoint.unix_path is None:
-        return f"cannot connect to {endpoint}: {cause or error}"
+        return _tcp_failure(endpoint, cause or error)
     match cause:
         case FileNotFoundError():
             return f"there is no socket {endpoint}: is fleetd running?"
@@ -72,10 +77,29 @@ def connect_failure(endpoint: Endpoint, error: BaseException) -> str:
     return f"cannot connect to {endpoint}: {cause or error}"
 
 
+def _tcp_failure(endpoint: Endpoint, cause: BaseException) -> str:
+    match cause:
+        case ConnectionRefusedError():
+            why = "nobody listens there; is it the right port, and does fleetd have a TCP socket?"
+        case socket.gaierror():
+            why = "no such host is known"
+        case ssl.SSLCertVerificationError():
+            why = f"{cause.verify_message}; name who vouches for its certificate with --ca-file"
+        case OSError(strerror=str(strerror)):
+            why = strerror.lower()
+        case _:
+            why = str(cause)
+    return f"cannot connect to {endpoint}: {why}"
+
+
 def _os_error(error: BaseException | None) -> OSError | None:
-    """The system's own error behind httpx's."""
+    """The system's own error behind httpx's, and behind anyio's that several attempts failed."""
+    found = None
     while error is not None:
         if isinstance(error, OSError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
+            found = error
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        else:
+            error = error.__cause__ or error.__context__
+    return found

@@ -184,6 +184,25 @@ def test_one_bad_argument_and_nothing_is_sent(
     assert cluster.target("web.service") is None
 
 
+@pytest.mark.parametrize(
+    ("argument", "hint"),
+    [
+        pytest.param("wbe", "did you mean web.service?", id="a letter is in the wrong place"),
+        pytest.param("wep@1", "did you mean web.service?", id="a template that is not there"),
+        pytest.param("multi-user.target", "no units of type target", id="a type without a name"),
+        pytest.param("web*", "no file here matches 'web*'", id="a pattern"),
+    ],
+)
+def test_name_that_is_nowhere_comes_with_a_hint(
+    fleetctl: Fleetctl, argument: str, hint: str
+) -> None:
+    _write("web.service")
+    outcome = fleetctl("start", argument)
+    assert outcome.status == 1
+    assert hint in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
 def test_every_bad_argument_is_named(fleetctl: Fleetctl) -> None:
     outcome = fleetctl("submit", "one", "two")
     assert [line.split("(")[1].split(")")[0] for line in outcome.err.splitlines()] == [

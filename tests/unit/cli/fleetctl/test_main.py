@@ -111,6 +111,30 @@ def test_verb_may_be_abbreviated(typed: str, verb: str | None) -> None:
         pytest.param(
             ("list-units", "--ssh-timeout"), "requires an argument", "fleetctl", id="none"
         ),
+        pytest.param(
+            ("list-units", "--fields"),
+            "'--fields' requires an argument",
+            "fleetctl list-units [OPTIONS] [PATTERN]...",
+            id="no value for a verb's flag",
+        ),
+        pytest.param(
+            ("zzz",), "fleetctl help lists what there is", "fleetctl", id="nothing like it"
+        ),
+        pytest.param(
+            ("completion",),
+            "for which shell: bash, zsh or fish?",
+            "fleetctl completion [OPTIONS] bash|zsh|fish",
+            id="no shell",
+        ),
+        pytest.param(
+            ("sandbox", "kil"), "Did you mean 'kill'?", "fleetctl sandbox", id="near subcommand"
+        ),
+        pytest.param(
+            ("list-machines", "x"), "unexpected extra argument (x)", "fleetctl list-m", id="extra"
+        ),
+        pytest.param(
+            ("journal", "--lines=-5", "web"), "-5 is not in the range", "fleetctl jou", id="range"
+        ),
     ],
 )
 def test_usage_errors_exit_with_2_and_one_usage_line(
@@ -155,6 +179,10 @@ def test_operational_error_is_a_sentence(
     assert "Traceback" not in err
     _, _, err = _run(capsys, "--debug", "--endpoint", f"unix://{socket}", "list-units")
     assert "Traceback" in err
+
+
+def test_group_without_a_subcommand_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(capsys, "sandbox") == _run(capsys, "sandbox", "--help")
 
 
 def test_version_is_told_in_all_ways(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@ import os
 import pytest
 from click.testing import CliRunner
 
-from cli.fleetctl.sandbox import command, parse_metadata
+from cli.fleetctl.sandbox import check_settings, command, parse_metadata
 from fleet.errors import InvalidRequest
 
 
@@ -41,3 +41,21 @@ def test_verb_says_how_to_make_the_sandbox_it_misses(verb: str) -> None:
 
     said = "there is no sandbox 'no-such'" if os.geteuid() == 0 else "run it with sudo"
     assert said in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        pytest.param({"agnt_ttl": "3s"}, "agnt_ttl is no option .* agent_ttl", id="a typing error"),
+        pytest.param({"agent_ttl": "soon"}, "agent_ttl = soon: ", id="a value that means nothing"),
+    ],
+)
+def test_settings_that_fleetd_would_not_take_are_refused(
+    settings: dict[str, str], message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        check_settings(settings)
+
+
+def test_settings_that_fleetd_takes_are_taken() -> None:
+    check_settings({"agent_ttl": "3s", "on_stop": "leave"})

@@ -1,5 +1,8 @@
 """Endpoints: fleet 1.0's ways to write them, and why they cannot be reached."""
 
+import re
+import socket
+import ssl
 from pathlib import Path
 
 import pytest
@@ -29,11 +32,13 @@ def test_endpoint_is_understood(text: str, endpoint: Endpoint) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("", "^URL scheme undefined$", id="nothing"),
-        pytest.param("/var/run/fleet.sock", "^URL scheme undefined$", id="a mere path"),
+        pytest.param("", "^URL scheme undefined in '': use unix:///path", id="nothing"),
+        pytest.param(
+            "/var/run/fleet.sock", "^URL scheme undefined in .*: use unix", id="a mere path"
+        ),
         pytest.param(
             "unix://var/run/fleet.sock",
-            '^unable to connect to host "var" with scheme "unix"$',
+            '^unable to connect to host "var" with scheme "unix": .* unix:///var/run/fleet.sock$',
             id="two slashes",
         ),
         pytest.param("ftp://h", "use unix:///path", id="another scheme"),
@@ -60,6 +65,34 @@ def test_failure_to_connect_says_why_and_what_to_do(cause: OSError, message: str
     told = connect_failure(Endpoint("http://fleet", "/run/fleet.sock"), outer)
     assert "/run/fleet.sock" in told
     assert message in told
+
+
+def _not_trusted() -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] (_ssl.c:992)")
+    error.verify_message = "self-signed certificate"
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "message"),
+    [
+        pytest.param(ConnectionRefusedError(111, "no"), "nobody listens there", id="nobody"),
+        pytest.param(socket.gaierror(-2, "Name"), "no such host is known", id="no such host"),
+        pytest.param(_not_trusted(), "self-signed certificate; .* --ca-file", id="not trusted"),
+        pytest.param(OSError(113, "No route to host"), ": no route to host$", id="no way there"),
+        pytest.param(
+            ExceptionGroup("multiple", [ConnectionRefusedError(111, "no"), OSError(113, "no")]),
+            "nobody listens there",
+            id="at none of several addresses",
+        ),
+    ],
+)
+def test_failure_to_connect_over_tcp_says_why(cause: Exception, message: str) -> None:
+    outer = OSError("All connection attempts failed")
+    outer.__cause__ = cause
+    told = connect_failure(Endpoint("https://h:1"), outer)
+    assert told.startswith("cannot connect to https://h:1: ")
+    assert re.search(message, told)
 
 
 def test_tls_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
