@@ -28,6 +28,8 @@ RETRY_S = 0.2
 POLL_S = 0.5
 GRACE_S = 2.0
 LEAVE_S = 2.0
+# A store that takes longer than this part of a lease to renew it is in trouble.
+SLOW_PART = 6
 JOIN_S = 5.0
 # How long it is known that a machine left on purpose: any engine has taken over by then.
 DEPARTURE_S = 60.0
@@ -61,6 +63,8 @@ class Membership:
         self._lease: LeaseId | None = None
         self._registered: Machine | None = None
         self._overdue = False
+        self._asked_s: float | None = None
+        self._trouble_s: float | None = None
         self._wake = asyncio.Event()
         self.problem = "this machine is not registered yet"
         """Why the machine is not registered, empty if it is."""
@@ -70,6 +74,16 @@ class Membership:
     def refresh(self) -> None:
         """Look at the machine's address and metadata again now."""
         self._wake.set()
+
+    def trouble_s(self, now_s: float) -> float | None:
+        """When the store was last found slow or silent, None if never, by the loop's clock."""
+        asked_s = self._asked_s
+        if asked_s is not None and self._is_slow(now_s - asked_s):
+            return now_s
+        return self._trouble_s
+
+    def _is_slow(self, took_s: float) -> bool:
+        return took_s > self._ttl_s / SLOW_PART
 
     async def run(self) -> None:
         """Be a member for ever."""
@@ -150,15 +164,20 @@ class Membership:
         """
         clock = asyncio.get_running_loop().time
         while True:
-            began_s = clock()
+            began_s = self._asked_s = clock()
             try:
                 async with asyncio.timeout(self._ttl_s / 3):
                     await self._store.renew(lease)
             except (Unavailable, TimeoutError) as error:
+                self._trouble_s = clock()
                 self._worry(f"the machine's lease cannot be renewed: {error!r}")
                 self._watch_the_time(clock())
                 await asyncio.sleep(RETRY_S)
                 continue
+            finally:
+                if self._is_slow(clock() - began_s):
+                    self._trouble_s = clock()
+                self._asked_s = None
             if self.problem:
                 _log.info("the machine's lease is renewed again")
             self.problem, self.renewed_s, self._overdue = "", began_s, False
@@ -237,6 +256,10 @@ class Heartbeat:
         """Why this machine is not a member of the cluster, or may soon not be; "" if it is."""
         membership = self._membership
         return "this machine is not registered yet" if membership is None else membership.problem
+
+    def trouble_s(self) -> float | None:
+        """When the store was last found slow or silent, by the monotonic clock; None if never."""
+        return self._membership.trouble_s(self._main.time()) if self._membership else None
 
     def start(self) -> None:
         """Begin; returns at once."""

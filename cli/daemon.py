@@ -82,6 +82,13 @@ class Daemon:
     async def _serve(self, factory: StoreFactory, registry: Registry) -> None:
         config = self._config
         systemd = DbusSystemd(user=config.systemd_user)
+        heartbeat = Heartbeat(
+            connect=factory.connect,
+            machine=lambda: self._machine,
+            keys=registry.keys,
+            ttl_s=config.agent_ttl_s,
+            on_session=self._use_lease,
+        )
         parts = _Parts(
             systemd=systemd,
             agent=Agent(
@@ -90,14 +97,13 @@ class Daemon:
                 units=LocalUnits(config.units_directory, boot_id=self._boot_id),
                 machine=self._machine_id,
             ),
-            engine=Engine(registry, machine=self._machine_id, settings=_engine_settings(config)),
-            heartbeat=Heartbeat(
-                connect=factory.connect,
-                machine=lambda: self._machine,
-                keys=registry.keys,
-                ttl_s=config.agent_ttl_s,
-                on_session=self._use_lease,
+            engine=Engine(
+                registry,
+                machine=self._machine_id,
+                settings=_engine_settings(config),
+                trouble_s=heartbeat.trouble_s,
             ),
+            heartbeat=heartbeat,
         )
         self._parts = parts
         api = ApiServer(

@@ -6,6 +6,7 @@ or stopped, the leader resigns, so that another takes over at once.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -26,9 +27,19 @@ class Engine:
     """The engine; a context that stops it when it is left."""
 
     def __init__(
-        self, registry: Registry, *, machine: MachineId, settings: EngineSettings | None = None
+        self,
+        registry: Registry,
+        *,
+        machine: MachineId,
+        settings: EngineSettings | None = None,
+        trouble_s: Callable[[], float | None] = lambda: None,
     ) -> None:
+        """`trouble_s` is when this machine's heartbeat last found the store slow or silent.
+
+        It is by the loop's clock. Whoever only waits to lead would not notice a silence.
+        """
         self._registry = registry
+        self._trouble_s = trouble_s
         self._machine = machine
         self._settings = settings or EngineSettings()
         self._election = Election(registry, machine=machine, settings=self._settings.election)
@@ -87,7 +98,7 @@ class Engine:
             self._registry,
             term,
             self._settings,
-            unavailable_at_s=self._election.unavailable_at_s,
+            unavailable_at_s=self._unavailable_at_s(),
         )
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -96,3 +107,8 @@ class Engine:
         finally:
             _log.info("the engine on machine %s leads no more: %s", self._machine, term.over)
             await self._election.resign(term)
+
+    def _unavailable_at_s(self) -> float | None:
+        """When the store was last known to be in trouble, whoever noticed it."""
+        found = (self._election.unavailable_at_s, self._trouble_s())
+        return max((at_s for at_s in found if at_s is not None), default=None)

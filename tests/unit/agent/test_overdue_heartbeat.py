@@ -10,6 +10,7 @@ from fleet.errors import Unavailable
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId
 from fleet.store.memory import MemoryStore
+from fleet.store.port import LeaseId
 
 TTL_S = 6.0
 
@@ -37,6 +38,42 @@ async def test_lease_that_is_overdue_is_told_once_in_each_outage(
         store.recover()
         await asyncio.sleep(2 * TTL_S)
         assert membership.problem == ""
+
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+class SlowStore(MemoryStore):
+    """A store that takes its time to renew."""
+
+    takes_s = 0.0
+
+    async def renew(self, lease: LeaseId) -> None:
+        await asyncio.sleep(self.takes_s)
+        await super().renew(lease)
+
+
+async def test_trouble_with_the_store_is_known_while_it_lasts_and_after() -> None:
+    clock = asyncio.get_running_loop().time
+    store = SlowStore()
+    machine = Machine(id=MachineId("m" * 32), address="10.0.0.1", boot_id="boot-1")
+    membership = Membership(store, Keys(), lambda: machine, ttl_s=TTL_S, session=lambda _: None)
+    running = asyncio.create_task(membership.run())
+    await asyncio.sleep(10 * TTL_S)
+    assert membership.trouble_s(clock()) is None
+
+    store.takes_s = 1.5  # less than a heartbeat waits for an answer, and more than it should take
+    began_s = clock()
+    async with asyncio.timeout(TTL_S):
+        while membership.trouble_s(clock()) is None:
+            await asyncio.sleep(0.1)
+    assert membership.trouble_s(clock()) == clock()  # it is not over
+    store.takes_s = 0
+    await asyncio.sleep(2 * TTL_S)
+    found_s = membership.trouble_s(clock())
+    assert found_s is not None
+    assert began_s < found_s < began_s + TTL_S
 
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):

@@ -70,10 +70,17 @@ class Scene:
         for name in names:
             self._beats.pop(name).cancel()
 
-    def add_engine(self, name: str = "m1") -> tuple[Engine, MemoryStore]:
+    def add_engine(
+        self, name: str = "m1", *, trouble_s: Callable[[], float | None] = lambda: None
+    ) -> tuple[Engine, MemoryStore]:
         """An engine with a connection of its own, running."""
         connection = self.store.connect()
-        engine = Engine(Registry(connection, Keys()), machine=MachineId(name), settings=SETTINGS)
+        engine = Engine(
+            Registry(connection, Keys()),
+            machine=MachineId(name),
+            settings=SETTINGS,
+            trouble_s=trouble_s,
+        )
         self._engines.append(asyncio.create_task(engine.run()))
         return engine, connection
 
