@@ -31,6 +31,15 @@ from fleet.store.etcd_faults import Document, EtcdFault, Fault, decode_fault
 _log = logging.getLogger(__name__)
 
 IN_FLIGHT = 4
+# A watch only listens, so it never learns that the other end rebooted or that a firewall forgot
+# the connection. The kernel asks after this many seconds of silence, and then this often.
+KEEPALIVE_S = 3
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
 # Faults that are no answer: the next server may know better.
 _NO_ANSWER = frozenset({Fault.NOT_DONE, Fault.UNKNOWN, Fault.DENIED, Fault.TOKEN})
 _LOST = (errno.EPIPE, errno.ECONNRESET)
@@ -205,12 +214,14 @@ class EtcdLink:
             self._token = ""
 
     def _client(self, trust: ssl.SSLContext) -> httpx.AsyncClient:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=IN_FLIGHT)
         return httpx.AsyncClient(
-            verify=trust,
+            transport=httpx.AsyncHTTPTransport(
+                verify=trust, trust_env=False, limits=limits, socket_options=_KEEPALIVE
+            ),
             # A proxy meant for the web must not come between.
             trust_env=False,
             timeout=self.timeout_s,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=IN_FLIGHT),
         )
 
 

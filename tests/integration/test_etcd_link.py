@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import os
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -14,6 +16,7 @@ import pytest
 from fleet.errors import InvalidRequest, Unavailable
 from fleet.store.connect import EtcdSettings, store_factory
 from fleet.store.etcd import EtcdStore
+from fleet.store.etcd_link import KEEPALIVE_S
 from fleet.store.port import Delete, Guard, Put
 
 pytestmark = pytest.mark.realtime
@@ -21,6 +24,9 @@ pytestmark = pytest.mark.realtime
 HEADER = {"cluster_id": "77", "member_id": "1", "revision": "50", "raft_term": "4"}
 EMPTY = {"header": HEADER, "succeeded": True, "responses": [{"response_range": {}}]}
 DONE = {"header": HEADER, "succeeded": True}
+
+# From linux/tcp.h; Python's socket module lacks it.
+_TCP_REPAIR = 19
 
 Reply = tuple[int, Any]
 Act = Callable[[str, Any], Awaitable[Reply | None]]
@@ -287,6 +293,39 @@ async def test_silent_watch_is_probed_and_moves_on_when_nobody_answers() -> None
     assert len(probes) == 1
     assert f"{url}: timed out after 0.3 s" in str(caught.value)
     assert f"{REFUSED}: connection refused" in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a socket vanish")
+async def test_watch_whose_other_end_is_gone_without_a_word_is_begun_anew() -> None:
+    """As after a power cut and a quick boot: nobody says goodbye, and probes find a server."""
+    watches = 0
+
+    async def vanish(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal watches
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        data = json.dumps({"header": HEADER})
+        while "/v3/watch" not in head:
+            writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n\r\n{data}".encode())
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        watches += 1
+        line = json.dumps({"result": {"header": HEADER, "created": True}}) + "\n"
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(f"{len(line):x}\r\n{line}\r\n".encode())
+        await writer.drain()
+        if watches == 1:
+            await asyncio.sleep(0.2)
+            # A socket in this mode is closed without telling the other end.
+            writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
+            writer.transport.abort()
+        await asyncio.sleep(3600)
+
+    async with listening(vanish) as url:
+        store = EtcdStore(EtcdSettings(servers=[url], request_timeout_s=1.0), probe_s=0.2)
+        changes = store.watch("/a", 50)
+        async with asyncio.timeout(KEEPALIVE_S + 3):
+            while watches < 2:
+                await anext(changes)
+        await store.close()
 
 
 async def test_contents_and_passwords_reach_no_log_and_no_error(
