@@ -136,8 +136,8 @@ def test_unit_that_is_replaced_runs_with_its_new_contents(
     ("name", "document", "status", "message"),
     [
         pytest.param(
-            "hello.service",
-            {"name": "hello.service", "desiredState": "launched"},
+            "absent.service",
+            {"name": "absent.service", "desiredState": "launched"},
             409,
             "unit does not exist and options field empty",
             id="no contents",

@@ -120,7 +120,7 @@ async def test_key_of_another_kind_alone_is_a_mismatch(
 async def test_host_that_hangs_up_on_the_kind_of_key_that_is_known_is_a_mismatch(
     world: "World", serve: "ServeSsh", key: asyncssh.SSHKey
 ) -> None:
-    first = True
+    first, ended = True, asyncio.Event()
     async with serve(host_keys=[key]) as port:
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -130,8 +130,9 @@ async def test_host_that_hangs_up_on_the_kind_of_key_that_is_known_is_a_mismatch
                 await reader.readline()
                 writer.close()
                 return
-            inner = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.gather(carry(reader, inner[1]), carry(inner[0], writer))
+            there, here = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.gather(carry(reader, here), carry(there, writer))
+            ended.set()
 
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         front = server.sockets[0].getsockname()[1]
@@ -140,12 +141,14 @@ async def test_host_that_hangs_up_on_the_kind_of_key_that_is_known_is_a_mismatch
         async with server:
             with pytest.raises(Denied, match=r"host key mismatch.*known_hosts:1"):
                 await connect(world, strict(world, front), "yes\n")
+            await ended.wait()
 
 
 async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while data := await reader.read(65536):
         writer.write(data)
     writer.close()
+    await writer.wait_closed()
 
 
 async def test_host_is_asked_for_the_kind_of_key_that_is_known(
