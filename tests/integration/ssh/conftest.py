@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 import getpass
 import io
 import os
 import socket
 import subprocess
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -241,3 +243,15 @@ HttpServer = Callable[[str], AbstractAsyncContextManager[list[str]]]
 def http_server() -> HttpServer:
     """Serve HTTP on a Unix socket; the list is the requests it got."""
     return _http_server
+
+
+@pytest.fixture(autouse=True)
+def _let_go_of_broken_handshakes() -> Iterator[None]:
+    """asyncssh's server forgets to close the socket of a client that leaves mid-handshake.
+
+    Such sockets are collected here, where no other test is blamed for them.
+    """
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
