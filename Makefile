@@ -5,6 +5,8 @@
 # make setup    what a fresh Debian 12 machine lacks; the others call it themselves
 
 PYTHON ?= python3
+# Tests mostly wait for machines: a few more at a time than there are cores.
+WORKERS ?= 3
 BIN := .venv/bin
 
 .PHONY: root setup packages demo test unit check bench clean
@@ -28,7 +30,7 @@ demo: root setup
 	@$(BIN)/python -P -m cli.sandbox.demo
 
 test: root setup
-	$(BIN)/pytest -m "" tests
+	$(BIN)/pytest -m "" --numprocesses $(WORKERS) --dist loadfile tests
 
 unit: .venv/.ready
 	$(BIN)/pytest tests
