@@ -17,6 +17,7 @@ from agent.heartbeat import Heartbeat
 from agent.local import LocalUnits
 from agent.loop import Agent
 from cli.identity import describe_machine, read_boot_id, read_machine_id
+from cli.telemetry import engine_metrics
 from engine.election import ElectionSettings
 from engine.leading import EngineSettings
 from engine.loop import Engine
@@ -111,6 +112,7 @@ class Daemon:
             version=__version__,
             token_limit=config.token_limit,
             may_serve=self._unable,
+            gather=lambda: engine_metrics(parts.engine.stats),
         )
         self._handle_signals()
         sockets = listen_sockets()

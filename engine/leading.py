@@ -8,12 +8,14 @@ and the leader looks again.
 import asyncio
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from engine.apply import TASKS_PER_COMMIT, decide
 from engine.election import ElectionSettings, Term
 from engine.losses import EngineMemory, Hold, has_fresh_loss
 from engine.plan import Plan, PlanSettings, plan
+from engine.tally import Tally
 from engine.tasks import Task, TaskKind
 from engine.view import LeaderStore, View, observe, prefixes_of
 from fleet.cluster import Cluster
@@ -57,8 +59,10 @@ class Leading:
         settings: EngineSettings,
         *,
         unavailable_at_s: float | None,
+        tally: Tally | None = None,
     ) -> None:
         """`unavailable_at_s` is when the store was last found unavailable, by the loop's clock."""
+        self._tally = tally or Tally()
         self._registry = registry
         self._term = term
         self._settings = settings
@@ -150,11 +154,13 @@ class Leading:
         if leader is None or leader.created != self._term.leader.created:
             self._term.end("the leader key is not its own any more")
             return 0.0
+        self._tally.began_pass()
         self._tell_problems(view)
         asked_s = time.monotonic()
         try:
             fading = await self._fading(view.cluster, now_s)
         except Unavailable:
+            self._tally.failed_pass()
             self._note_outage()
             self._look_at_s = _now_s() + RETRY_S
             return 0.0
@@ -168,7 +174,7 @@ class Leading:
             fading=fading,
         )
         busy_s = time.monotonic() - began_s - (answered_s - asked_s)
-        again_s = await self._carry_out(made)
+        again_s = await self._carry_out(made, alive=view.cluster.machines.keys())
         if again_s is not None:
             self._look_at_s = _now_s() + again_s
             return busy_s
@@ -217,14 +223,16 @@ class Leading:
         self._hold_told = stored is not None
         return memory
 
-    async def _carry_out(self, made: Plan) -> float | None:
+    async def _carry_out(self, made: Plan, *, alive: Collection[MachineId]) -> float | None:
         """Write the tasks; if they have to be thought over, in how many seconds."""
         try:
             for start in range(0, len(made.tasks), TASKS_PER_COMMIT):
                 if not self._term.is_valid:
                     self._term.end("its lease could not be renewed in time")
                     return RETRY_S
-                await self._write(made.tasks[start : start + TASKS_PER_COMMIT])
+                tasks = made.tasks[start : start + TASKS_PER_COMMIT]
+                await self._write(tasks)
+                self._tally.did(tasks, alive=alive)
                 self._write_fails = False
         except Conflict:
             _log.debug("the cluster changed while the engine planned; it looks again")
@@ -233,6 +241,7 @@ class Leading:
             level = logging.DEBUG if self._write_fails else logging.WARNING
             _log.log(level, "the engine cannot write, and tries again and again: %s", error)
             self._write_fails = True
+            self._tally.failed_pass(made.tasks[start:])
             self._note_outage()
             return RETRY_S
         return None

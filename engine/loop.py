@@ -6,16 +6,18 @@ or stopped, the leader resigns, so that another takes over at once.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from engine.election import Election, Term
 from engine.leading import EngineSettings, Leading
+from engine.tally import EngineStats, Tally
 from fleet.machine import MachineId
 from fleet.registry import Registry
 
-__all__ = ["Engine", "EngineSettings"]
+__all__ = ["Engine", "EngineSettings", "EngineStats"]
 
 _log = logging.getLogger(__name__)
 
@@ -44,12 +46,18 @@ class Engine:
         self._settings = settings or EngineSettings()
         self._election = Election(registry, machine=machine, settings=self._settings.election)
         self._term: Term | None = None
+        self._tally = Tally()
         self._running: asyncio.Task[None] | None = None
 
     @property
     def is_leading(self) -> bool:
         """Whether this engine decides for the cluster now."""
         return self._term is not None and self._term.is_valid
+
+    @property
+    def stats(self) -> EngineStats:
+        """What this engine has done since it was made."""
+        return self._tally.stats
 
     async def run(self) -> None:
         """Stand for election and lead, for ever; ends quietly after stop()."""
@@ -88,6 +96,7 @@ class Engine:
                 await self._one_term()
             except Exception:
                 # The last guard: an engine that stumbles stands up again.
+                self._tally.failed_pass()
                 _log.exception("the engine stumbled, and goes on in %g s", _STUMBLE_S)
                 await asyncio.sleep(_STUMBLE_S)
 
@@ -99,12 +108,15 @@ class Engine:
             term,
             self._settings,
             unavailable_at_s=self._unavailable_at_s(),
+            tally=self._tally,
         )
+        self._tally.leads_since_s = time.time()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._election.keep(term))
                 await leading.run()
         finally:
+            self._tally.leads_since_s = None
             _log.info("the engine on machine %s leads no more: %s", self._machine, term.over)
             await self._election.resign(term)
 

@@ -51,7 +51,7 @@ def process_metrics() -> tuple[Metric, ...]:
     """This process's own, under the names that Prometheus's clients give them."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     with open("/proc/self/statm") as statm:
-        resident = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        sizes = [int(pages) * os.sysconf("SC_PAGE_SIZE") for pages in statm.read().split()[:2]]
     return (
         Metric(
             "process_cpu_seconds_total",
@@ -63,7 +63,19 @@ def process_metrics() -> tuple[Metric, ...]:
             "process_resident_memory_bytes",
             Kind.GAUGE,
             "Resident memory size in bytes.",
-            (Sample(resident),),
+            (Sample(sizes[1]),),
+        ),
+        Metric(
+            "process_virtual_memory_bytes",
+            Kind.GAUGE,
+            "Virtual memory size in bytes.",
+            (Sample(sizes[0]),),
+        ),
+        Metric(
+            "process_start_time_seconds",
+            Kind.GAUGE,
+            "Start time of the process since unix epoch in seconds.",
+            (Sample(_started_at_s()),),
         ),
         Metric(
             "process_open_fds",
@@ -71,7 +83,23 @@ def process_metrics() -> tuple[Metric, ...]:
             "Number of open file descriptors.",
             (Sample(len(os.listdir("/proc/self/fd"))),),
         ),
+        Metric(
+            "process_max_fds",
+            Kind.GAUGE,
+            "Maximum number of open file descriptors.",
+            (Sample(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),),
+        ),
     )
+
+
+def _started_at_s() -> float:
+    """When this process began, in seconds since 1970: the kernel counts ticks since the boot."""
+    with open("/proc/self/stat") as stat:
+        # The name before it, in parentheses, may hold blanks; see proc(5) for the fields.
+        ticks = int(stat.read().rpartition(")")[2].split()[19])
+    with open("/proc/stat") as stat:
+        booted_at_s = next(int(line.split()[1]) for line in stat if line.startswith("btime "))
+    return booted_at_s + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _line(name: str, sample: Sample) -> str:
