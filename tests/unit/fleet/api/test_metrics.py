@@ -1,5 +1,7 @@
 """Metrics as Prometheus reads them."""
 
+import time
+
 from fleet.api.metrics import Kind, Metric, Sample, process_metrics, render_metrics
 
 
@@ -22,4 +24,6 @@ def test_process_tells_of_itself() -> None:
     values = {metric.name: metric.samples[0].value for metric in process_metrics()}
     assert values["process_resident_memory_bytes"] > 1_000_000
     assert values["process_cpu_seconds_total"] > 0
-    assert values["process_open_fds"] > 2
+    assert values["process_virtual_memory_bytes"] > values["process_resident_memory_bytes"]
+    assert 2 < values["process_open_fds"] < values["process_max_fds"]
+    assert 0 < time.time() - values["process_start_time_seconds"] < 3600
