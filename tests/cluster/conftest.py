@@ -28,12 +28,6 @@ def make_module_sandbox(request: pytest.FixtureRequest) -> Iterator[Callable[...
     yield from _factory(request.config)
 
 
-@pytest.fixture(scope="session")
-def make_session_sandbox(request: pytest.FixtureRequest) -> Iterator[Callable[..., Sandbox]]:
-    """`Sandbox.up` with a fresh name, removed after all tests if nobody does so before."""
-    yield from _factory(request.config)
-
-
 @pytest.fixture
 def make_sandbox(request: pytest.FixtureRequest) -> Iterator[Callable[..., Sandbox]]:
     """`Sandbox.up` with a fresh name, removed after the test."""

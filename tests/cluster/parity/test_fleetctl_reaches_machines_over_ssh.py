@@ -34,10 +34,10 @@ def test_unit_is_reached_by_its_name(operator: Operator) -> None:
     for tunnel in ("fleet1", "fleet3"):
         done = operator.fleetctl("ssh", "hello.service", "hostname", tunnel=tunnel)
         assert (done.returncode, done.stdout) == (0, "fleet3\n"), done.stderr
-        status = operator.fleetctl("status", "hello.service", tunnel=tunnel)
-        assert "Active: active" in status.stdout
-        journal = operator.fleetctl("journal", "--sudo", "hello.service", tunnel=tunnel)
-        assert "HELLO" in journal.stdout, journal
+    status = operator.fleetctl("status", "hello.service", tunnel="fleet1")
+    assert "Active: active" in status.stdout
+    journal = operator.fleetctl("journal", "--sudo", "hello.service", tunnel="fleet1")
+    assert "HELLO" in journal.stdout, journal
     assert operator.fleetctl("ssh", "--unit=hello", "--", "exit 7", tunnel="fleet1").returncode == 7
 
 
