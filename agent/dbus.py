@@ -258,8 +258,10 @@ class DbusSystemd:
         self._known.asking([*dated, *unknown])
         found = await self._in_memory(dated)
         lost = [unit for unit in dated if unit not in found and self._known.state(unit).is_in_use]
-        for state, arrived in [*found.values(), *await self._list([*unknown, *lost])]:
-            self._known.learn(state, arrived)
+        listed = [*found.values(), *await self._list([*unknown, *lost])]
+        news = {state.unit for state, arrived in listed if self._known.learn(state, arrived)}
+        if news:
+            self._changed(frozenset(news))  # others may have been told what was known till now
 
     async def _list(self, units: Sequence[UnitName]) -> list[Listed]:
         """The entries of the units, and when they arrived.

@@ -22,9 +22,10 @@ class Known:
         self._stale: set[UnitName] = set()
         self._dated: set[UnitName] = set()
         self._lacking: set[UnitName] = set()
+        self._asked: set[UnitName] = set()
 
     def __contains__(self, unit: object) -> bool:
-        return unit in self._states
+        return unit in self._states or unit in self._asked
 
     def state(self, unit: UnitName) -> SystemdState:
         """What is known of the unit; of one never asked about, that systemd does not find it."""
@@ -40,12 +41,18 @@ class Known:
 
     def asking(self, units: Iterable[UnitName]) -> None:
         """The units are being asked about now."""
-        self._stale.difference_update(units)
-        self._dated.difference_update(units)
+        names = frozenset(units)
+        self._stale -= names
+        self._dated -= names
+        self._asked |= names - self._states.keys()
 
-    def learn(self, listed: SystemdState, arrived: int) -> None:
-        """Take in an entry of a list, which lacks the details of a state that is news."""
+    def learn(self, listed: SystemdState, arrived: int) -> bool:
+        """Take in an entry of a list, which lacks the details of a state that is news.
+
+        Returns whether somebody may have been told otherwise before.
+        """
         unit = listed.unit
+        self._asked.discard(unit)
         old = self._states.get(unit)
         if old is not None and self._signal_at.get(unit, 0) > arrived:
             # What runs by the later word of a signal was found, whatever the earlier list says.
@@ -53,9 +60,13 @@ class Known:
         elif old is None or _outline(old) != _outline(listed):
             self._states[unit] = listed
             self._lacking.add(unit)
+        return old is not None and old != self._states[unit]
 
     def signal(self, unit: UnitName, changed: Mapping[str, Any], arrived: int) -> None:
         """Take in a signal about a unit that somebody asked about."""
+        if unit not in self._states:
+            self._stale.add(unit)  # the answer is on its way, and may be from before
+            return
         old = self.state(unit)
         self._signal_at[unit] = arrived
         new = apply_properties(old, changed)
@@ -93,11 +104,12 @@ class Known:
         self._stale.discard(unit)
         self._dated.discard(unit)
         self._lacking.discard(unit)
+        self._asked.discard(unit)
         return last
 
     def clear(self) -> None:
         """Let go of everything."""
-        for unit in list(self._states):
+        for unit in [*self._states, *self._asked]:
             self.forget(unit)
 
 

@@ -174,3 +174,23 @@ def test_list_from_before_a_start_does_not_unload_what_runs() -> None:
     known.learn(SystemdState(unit=UNIT, load="not-found"), 2)
 
     assert (known.state(UNIT).load, known.state(UNIT).active) == ("loaded", "active")
+
+
+def test_signal_that_overtakes_the_first_answer_has_the_unit_asked_about_again() -> None:
+    known = Known()
+    known.asking([UNIT])
+    assert UNIT in known
+    known.signal(UNIT, {"ActiveState": "active", "SubState": "running"}, 2)
+    known.learn(listed("activating"), 1)
+    assert known.unknown([UNIT]) == [UNIT]
+
+
+def test_who_was_told_less_is_to_be_told_what_was_learned() -> None:
+    known = Known()
+    known.asking([UNIT])
+    assert not known.learn(listed("inactive", load="not-found"), 1)
+    known.distrust([UNIT])
+    known.asking([UNIT])  # from here on nobody else asks, and is told what is known
+    assert known.unknown([UNIT]) == []
+    assert known.learn(listed("inactive"), 2)
+    assert not known.learn(listed("inactive"), 3)
