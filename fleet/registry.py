@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitChange:
-    """What a user asks of one unit: new contents, a new target state, or both.
+    """What a user asks of one unit: new contents, a new target state, or both; or its removal.
 
     New contents without a target state make the unit inactive, as in fleet 1.0.
     """
@@ -53,6 +53,7 @@ class UnitChange:
     name: UnitName
     file: UnitFile | None = None
     target: TargetState | None = None
+    destroy: bool = False
 
 
 class Registry:
@@ -132,6 +133,9 @@ class Registry:
     async def apply(self, changes: Sequence[UnitChange], *, by: str) -> dict[UnitName, bool]:
         """Make the changes, and say of each whether the unit's contents are new.
 
+        Of a unit that was to be destroyed it is said whether it was there. A machine stops its
+        units when it learns that they are gone.
+
         Raises NotFound, before anything is written, for a unit that is neither stored nor given
         contents; Conflict if somebody changed one of the units at the same moment, in which case
         a part of many changes may have been made. Contents are always written beside the unit that
@@ -139,35 +143,52 @@ class Registry:
         never takes them away.
         """
         changes = _merge(changes)
-        stored = await self._stored_units([change.name for change in changes])
-        missing = [c.name for c in changes if c.name not in stored and c.file is None]
+        entries = await self._unit_entries([change.name for change in changes])
+        kept = [change for change in changes if not change.destroy]
+        missing = [c.name for c in kept if c.name not in entries and c.file is None]
         if missing:
             raise NotFound(f"unit does not exist: {', '.join(missing)}")
-        renewed: dict[UnitName, bool] = {}
+        # One that is malformed can still be destroyed.
+        stored = {
+            c.name: decode_stored_unit(c.name, entries[c.name]) for c in kept if c.name in entries
+        }
+        outcome: dict[UnitName, bool] = {}
         batch = Batch(self.store)
         for change in changes:
-            old = stored.get(change.name)
-            record, file = _changed(change, old, by=by)
-            renewed[change.name] = file is not None
-            if old is not None and file is None and record.target is old.target:
-                continue
-            operations: list[Operation] = [Put(self.keys.unit(change.name), encode_unit(record))]
-            if file is not None:
-                operations.append(Put(self.keys.file(record.file), file.text.encode()))
-            guard = Guard(self.keys.unit(change.name), modified=old.revision if old else 0)
-            what = f"{'stored, ' if file is not None else ''}target state {record.target}"
-            operations.append(event_put(self.keys, by=by, unit=change.name, what=what))
-            await batch.add([guard], operations, about=change.name)
+            if change.destroy:
+                outcome[change.name] = change.name in entries
+                if change.name in entries:
+                    await batch.add([], self._removal(change.name, by=by), about=change.name)
+            else:
+                old = stored.get(change.name)
+                outcome[change.name] = await self._add_change(batch, change, old, by=by)
         await batch.flush()
-        return renewed
+        return outcome
+
+    async def _add_change(
+        self, batch: Batch, change: UnitChange, old: UnitRecord | None, *, by: str
+    ) -> bool:
+        """Take the change into the batch; whether the unit's contents are new."""
+        record, file = _changed(change, old, by=by)
+        if old is not None and file is None and record.target is old.target:
+            return False
+        operations: list[Operation] = [Put(self.keys.unit(change.name), encode_unit(record))]
+        if file is not None:
+            operations.append(Put(self.keys.file(record.file), file.text.encode()))
+        guard = Guard(self.keys.unit(change.name), modified=old.revision if old else 0)
+        what = f"{'stored, ' if file is not None else ''}target state {record.target}"
+        operations.append(event_put(self.keys, by=by, unit=change.name, what=what))
+        await batch.add([guard], operations, about=change.name)
+        return file is not None
+
+    def _removal(self, name: UnitName, *, by: str) -> list[Operation]:
+        event = event_put(self.keys, by=by, unit=name, what="destroyed")
+        return [Delete(self.keys.unit(name)), event]
 
     async def destroy(self, name: UnitName, *, by: str) -> None:
-        """Remove the unit; raises NotFound. Its machine stops it when it learns of it."""
-        key = self.keys.unit(name)
-        if key not in (await self.store.read(key)).entries:
+        """Remove the unit; raises NotFound."""
+        if not (await self.apply([UnitChange(name=name, destroy=True)], by=by))[name]:
             raise NotFound(f"unit does not exist: {name}")
-        event = event_put(self.keys, by=by, unit=name, what="destroyed")
-        await self.store.commit([], [Delete(key), event])
 
     async def set_metadata(
         self, changes: Sequence[tuple[MachineId, str, str | None]], *, by: str
@@ -181,14 +202,11 @@ class Registry:
             await batch.add([], [Put(key, written), event_put(self.keys, by=by, what=what)])
         await batch.flush()
 
-    async def _stored_units(self, names: Sequence[UnitName]) -> dict[UnitName, UnitRecord]:
+    async def _unit_entries(self, names: Sequence[UnitName]) -> dict[UnitName, Entry]:
         wanted = [self.keys.unit(name) for name in names]
         entries = (await self.store.read(*wanted)).entries if wanted else {}
-        return {
-            name: decode_stored_unit(name, entries[key])
-            for name, key in zip(names, wanted, strict=True)
-            if key in entries
-        }
+        pairs = zip(names, wanted, strict=True)
+        return {name: entries[key] for name, key in pairs if key in entries}
 
     async def release_hold(self, *, by: str) -> None:
         """End the brake on a mass loss: the leader gives up the machines that are held.
@@ -363,6 +381,9 @@ def _merge(changes: Sequence[UnitChange]) -> list[UnitChange]:
     merged: dict[UnitName, UnitChange] = {}
     for change in changes:
         before = merged.get(change.name, change)
+        if change.destroy or before.destroy:
+            merged[change.name] = change
+            continue
         merged[change.name] = UnitChange(
             name=change.name,
             file=change.file or before.file,

@@ -41,7 +41,7 @@ def candidate(value: str, explanation: str = "", *, is_part: bool = False) -> "C
 # Units
 
 
-def stored_units(ctx: click.Context, param: click.Parameter, incomplete: str) -> "Items":
+def known_units(ctx: click.Context, param: click.Parameter, incomplete: str) -> "Items":
     """The units of the cluster, templates too."""
     return _units(ctx, param, incomplete, lambda _: True)
 
@@ -58,7 +58,7 @@ def unit_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> "
 
 def runnable_units(ctx: click.Context, param: click.Parameter, incomplete: str) -> "Items":
     """Unit files and the units of the cluster; of a template, the beginning of an instance."""
-    found = [*_files(incomplete), *stored_units(ctx, param, incomplete)]
+    found = [*_files(incomplete), *known_units(ctx, param, incomplete)]
     return _fresh(ctx, param, (_as_instance(item) for item in found))
 
 

@@ -3,7 +3,7 @@
 import click
 
 from cli.carrying import Cluster
-from cli.completion.candidates import stored_units
+from cli.completion.candidates import known_units
 from cli.connect import run_connected
 from cli.options import examples
 from cli.settings import Settings
@@ -13,7 +13,7 @@ from fleet.unit import render_options
 
 
 @click.command(epilog=examples("fleetctl cat web.service", "fleetctl cat web > web.service"))
-@click.argument("units", nargs=-1, metavar="UNIT", shell_complete=stored_units)
+@click.argument("units", nargs=-1, metavar="UNIT", shell_complete=known_units)
 @click.pass_obj
 def command(settings: Settings, *, units: tuple[str, ...]) -> int:
     """Print a unit file as its author wrote it, comments and all."""

@@ -1,20 +1,16 @@
 """fleetctl destroy."""
 
-import asyncio
-
 import click
 
-from cli.carrying import Cluster, Patience, say, selected_units, wait, warn
-from cli.completion.candidates import stored_units
+from cli.carrying import Cluster, Patience, say, selected_units, stored_units, wait, warn
+from cli.completion.candidates import known_units
 from cli.connect import run_connected
 from cli.options import attempts_flag, examples, no_block_flag, units_argument
 from cli.settings import Settings
 from cli.waiting import Aim, Goal, Reached
-from fleet.errors import FleetError, NotFound
+from fleet.errors import FleetError
 from fleet.names import UnitName
-
-# Requests under way at once; a fleetd answers one in a few milliseconds.
-_AT_ONCE = 16
+from fleet.registry import UnitChange
 
 
 @click.command(
@@ -24,7 +20,7 @@ _AT_ONCE = 16
         "fleetctl destroy --no-block web",
     )
 )
-@units_argument(stored_units)
+@units_argument(known_units)
 @no_block_flag
 @attempts_flag
 @click.pass_obj
@@ -49,33 +45,28 @@ async def destroy(client: Cluster, arguments: tuple[str, ...], patience: Patienc
     if not chosen:
         click.echo("Units not found in registry", err=True)
         return 0
-    removed, problems = await _remove(client, [unit.name for unit in chosen])
-    warn(f"Error destroying units: {problem}" for problem in problems)
+    removed, problem = await _remove(client, [unit.name for unit in chosen])
+    if problem:
+        warn([f"Error destroying units: {problem}"])
     if not patience.block:
         say(f"Destroyed {name}" for name in removed)
-        return 1 if problems else 0
+        return 1 if problem else 0
     goals = dict.fromkeys(removed, Goal(aim=Aim.GONE))
     verdicts = await wait(client, goals, attempts=patience.attempts)
     gone = all(isinstance(verdict, Reached) for verdict in verdicts.values())
-    return 0 if gone and not problems else 1
+    return 0 if gone and not problem else 1
 
 
 async def _remove(
     client: Cluster, names: list[UnitName]
-) -> tuple[list[UnitName], list[FleetError]]:
-    """Remove the units; those removed, and what went wrong with others."""
-    limit = asyncio.Semaphore(_AT_ONCE)
-
-    async def remove(name: UnitName) -> UnitName | FleetError | None:
+) -> tuple[list[UnitName], FleetError | None]:
+    """Remove the units; those removed, and what kept others."""
+    try:
+        outcome = await client.apply([UnitChange(name=name, destroy=True) for name in names])
+    except FleetError as error:
         try:
-            async with limit:
-                await client.destroy(name)
-        except NotFound:
-            return None
-        except FleetError as error:
-            return error
-        return name
-
-    outcomes = await asyncio.gather(*(remove(name) for name in names))
-    problems = [outcome for outcome in outcomes if isinstance(outcome, FleetError)]
-    return [outcome for outcome in outcomes if isinstance(outcome, str)], problems
+            left = await stored_units(client, names)
+        except FleetError:
+            raise error from None
+        return [name for name in names if name not in left], error
+    return [name for name in names if outcome[name]], None

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.completion.candidates import stored_units
+from cli.completion.candidates import known_units
 from cli.connect import run_connected
 from cli.listing import chosen, view_of
 from cli.options import examples, list_flags
@@ -24,7 +24,7 @@ _MACHINE_COLUMNS = {"target", "tmachine"}
         "fleetctl list-unit-files --fields=unit,dstate,desc",
     )
 )
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=stored_units)
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=known_units)
 @list_flags(UNIT_FIELDS, UNIT_COLUMNS)
 @click.pass_obj
 def command(

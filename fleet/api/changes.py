@@ -44,7 +44,7 @@ def unit_changes(document: object) -> tuple[UnitChange, ...]:
     """The changes in the body of a bulk request; raises InvalidRequest or InvalidUnit."""
     if not isinstance(document, list):
         raise InvalidRequest("unable to decode body: it has to be a JSON array of units")
-    changes = tuple(_named_change(decode_unit(asked)) for asked in document)
+    changes = tuple(_named_change(asked) for asked in document)
     counted = Counter(change.name for change in changes)
     twice = sorted(name for name, count in counted.items() if count > 1)
     if twice:
@@ -52,8 +52,11 @@ def unit_changes(document: object) -> tuple[UnitChange, ...]:
     return changes
 
 
-def _named_change(asked: Unit) -> UnitChange:
-    """Like unit_change, with every refusal naming the unit."""
+def _named_change(document: object) -> UnitChange:
+    """Like unit_change, or the removal that is asked for, with every refusal naming the unit."""
+    asked = decode_unit(document)
+    if isinstance(document, dict) and "destroy" in document:
+        return _removal(asked, document["destroy"])
     try:
         change = unit_change(asked)
     except InvalidUnit as error:
@@ -61,8 +64,19 @@ def _named_change(asked: Unit) -> UnitChange:
             raise
         raise InvalidUnit(error.problem, path=asked.name, line=error.line) from error
     if change.file is None and change.target is None:
-        raise InvalidRequest(f"{change.name}: give its text, its options or a desiredState")
+        raise InvalidRequest(
+            f"{change.name}: give its text, its options, a desiredState or destroy"
+        )
     return change
+
+
+def _removal(asked: Unit, destroy: object) -> UnitChange:
+    name = parse_name(asked.name)
+    if destroy is not True:
+        raise InvalidRequest(f"{name}: destroy can only be true")
+    if asked.text or asked.options or asked.desired:
+        raise InvalidRequest(f"{name}: destroy goes with nothing but the name")
+    return UnitChange(name=name, destroy=True)
 
 
 def metadata_changes(document: object) -> tuple[MetadataChange, ...]:

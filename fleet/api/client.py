@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import ssl
 import urllib.parse
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,6 +17,7 @@ import httpx
 
 from fleet.api.endpoint import Endpoint, connect_failure, parse_endpoint, tls_context
 from fleet.api.fallback import report_of
+from fleet.api.replies import document_in, error_of, is_unknown_here, names_in
 from fleet.api.schema import (
     ListedState,
     Unit,
@@ -33,7 +34,7 @@ from fleet.api.schema import (
     render,
 )
 from fleet.cluster import Hold
-from fleet.errors import Conflict, Denied, FleetError, InvalidRequest, NotFound, Unavailable
+from fleet.errors import FleetError, InvalidRequest, NotFound, Unavailable
 from fleet.events import Event
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
@@ -49,8 +50,6 @@ SILENCE_S = 15.0
 POLL_S = 0.25
 # Beyond this, all units are watched and those not asked for passed over.
 _MAX_QUERY_BYTES = 256 * 1024
-
-_NO_CONTENTS = "unit does not exist and options field empty"
 
 
 class FleetClient:
@@ -151,18 +150,19 @@ class FleetClient:
     async def apply(self, changes: Sequence[UnitChange]) -> dict[UnitName, bool]:
         """Make the changes, all or none, and say of each whether the unit's contents are new.
 
-        Raises NotFound for a unit that is neither there nor given contents. An original server
-        gets one change after the other, and those before a refused one are made.
+        Of one that was to be destroyed, it is said whether it was there. Raises NotFound for a
+        unit that is neither there nor given contents. An original server gets one change after the
+        other, and those before a refused one are made.
         """
         if not changes:
             return {}
-        documents = [encode_unit(_asked(change)) for change in changes]
+        documents = [_change_document(change) for change in changes]
         response = await self._send("PATCH", "units", content=render(documents))
         if _is_unknown_here(response):
-            return {change.name: await self._put(change) for change in changes}
+            return await self._change_one_by_one(changes)
         self._check(response)
-        new = self._decoded(response, lambda document: _names(document, "new"))
-        return {change.name: change.name in new for change in changes}
+        done = self._decoded(response, lambda d: names_in(d, "new") | names_in(d, "destroyed"))
+        return {change.name: change.name in done for change in changes}
 
     async def destroy(self, name: UnitName) -> None:
         """Remove the unit; raises NotFound."""
@@ -220,7 +220,7 @@ class FleetClient:
     def _report(self, line: str) -> UnitReport:
         document = self._understood(lambda: parse(line.encode()))
         if isinstance(document, dict) and "error" in document:
-            raise self._error(503, document)
+            raise error_of(503, document, self._endpoint)
         return self._understood(lambda: decode_report(document))
 
     async def _poll(self, wanted: frozenset[UnitName]) -> AsyncGenerator[UnitReport, None]:
@@ -244,6 +244,27 @@ class FleetClient:
         return report_of(unit, await self.states(unit=name), addresses)
 
     # Requests
+
+    async def _change_one_by_one(self, changes: Sequence[UnitChange]) -> dict[UnitName, bool]:
+        """What `apply` does, of an original server; one unit that stays does not keep others."""
+        outcome: dict[UnitName, bool] = {}
+        problems: list[FleetError] = []
+        for change in changes:
+            if not change.destroy:
+                outcome[change.name] = await self._put(change)
+                continue
+            try:
+                await self.destroy(change.name)
+                outcome[change.name] = True
+            except NotFound:
+                outcome[change.name] = False
+            except Unavailable:
+                raise
+            except FleetError as error:
+                problems.append(error)
+        for problem in problems:
+            raise problem
+        return outcome
 
     async def _put(self, change: UnitChange) -> bool:
         asked = _asked(change)
@@ -288,20 +309,7 @@ class FleetClient:
 
     def _check(self, response: httpx.Response) -> None:
         if not response.is_success:
-            raise self._error(response.status_code, _document(response))
-
-    def _error(self, status: int, document: object) -> FleetError:
-        """The error that a server's answer stands for; a stream's error says its own status."""
-        error = _error_of(document)
-        code, message, reason = error.get("code"), error.get("message"), error.get("reason")
-        status = code if isinstance(code, int) else status
-        sentence = message if isinstance(message, str) and message else ""
-        if isinstance(reason, str) and reason:
-            sentence = f"{sentence}: {reason}"
-        if status == 409 and sentence == _NO_CONTENTS:
-            return NotFound(sentence)
-        kind = _ERRORS.get(status, Unavailable)
-        return kind(sentence or f"{self._endpoint} answered with HTTP status {status}")
+            raise error_of(response.status_code, document_in(response.content), self._endpoint)
 
     def _decoded(self, response: httpx.Response, decode: Callable[[object], _T]) -> _T:
         return self._understood(lambda: decode(parse(response.content)))
@@ -336,17 +344,6 @@ class FleetClient:
             ) from error
 
 
-_ERRORS: dict[int, type[FleetError]] = {
-    400: InvalidRequest,
-    403: Denied,
-    404: NotFound,
-    405: InvalidRequest,
-    409: Conflict,
-    413: InvalidRequest,
-    415: InvalidRequest,
-}
-
-
 def _transport(
     endpoint: Endpoint, tls: ssl.SSLContext | None, socket: str | None
 ) -> httpx.AsyncBaseTransport:
@@ -364,24 +361,10 @@ def _asked(change: UnitChange) -> Unit:
     return Unit(name=change.name, text=text, desired=change.target)
 
 
+def _change_document(change: UnitChange) -> dict[str, Any]:
+    return {"name": change.name, "destroy": True} if change.destroy else encode_unit(_asked(change))
+
+
 def _is_unknown_here(response: httpx.Response) -> bool:
-    """Whether this is how an original server answers to an endpoint of ours, read whole."""
-    return response.status_code == 405 or (
-        response.status_code == 404 and not _error_of(_document(response)).get("message")
-    )
-
-
-def _document(response: httpx.Response) -> object:
-    with contextlib.suppress(InvalidRequest):
-        return parse(response.content)
-    return None
-
-
-def _error_of(document: object) -> Mapping[str, Any]:
-    found = document.get("error") if isinstance(document, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
-def _names(document: object, member: str) -> frozenset[str]:
-    names = document.get(member) if isinstance(document, dict) else None
-    return frozenset(name for name in names or () if isinstance(name, str))
+    """Whether an original server does not know what was asked; the body of an error was read."""
+    return response.is_client_error and is_unknown_here(response.status_code, response.content)

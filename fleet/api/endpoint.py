@@ -84,12 +84,19 @@ def _tcp_failure(endpoint: Endpoint, cause: BaseException) -> str:
         case socket.gaierror():
             why = "no such host is known"
         case ssl.SSLCertVerificationError():
-            why = f"{cause.verify_message}; name who vouches for its certificate with --ca-file"
+            why = _not_verified(cause)
         case OSError(strerror=str(strerror)):
             why = strerror.lower()
         case _:
             why = str(cause)
     return f"cannot connect to {endpoint}: {why}"
+
+
+def _not_verified(error: ssl.SSLCertVerificationError) -> str:
+    cause = error.verify_message.rstrip(".")
+    hint = "; --ca-file names the authority that vouches for it"
+    is_stranger = "not valid for" not in cause and "mismatch" not in cause
+    return f"certificate verify failed: {cause}{hint if is_stranger else ''}"
 
 
 def _os_error(error: BaseException | None) -> OSError | None:

@@ -173,8 +173,14 @@ class ApiService:
     async def _change_units(self, call: Call) -> Answer:
         _require_json(call.content_types)
         changes = unit_changes(parse(call.body))
-        renewed = await self._apply(changes, call.peer) if changes else {}
-        return json_answer({"new": [name for name, is_new in renewed.items() if is_new]})
+        outcome = await self._apply(changes, call.peer) if changes else {}
+        document: dict[str, list[str]] = {"new": []}
+        if any(change.destroy for change in changes):
+            document["destroyed"] = []
+        for change in changes:
+            if outcome[change.name]:
+                document["destroyed" if change.destroy else "new"].append(change.name)
+        return json_answer(document)
 
     async def _destroy_unit(self, call: Call) -> Answer:
         try:

@@ -116,6 +116,50 @@ async def test_apply_of_one_unit_twice_counts_as_both_together() -> None:
     assert (record.target, record.hash) == (LAUNCHED, unit().hash)
 
 
+async def test_apply_destroys_beside_other_changes_and_says_what_was_there() -> None:
+    reg = registry()
+    other, gone = UnitName("other.service"), UnitName("gone.service")
+    await reg.apply([new(), new(other)], by="alice")
+    asked = [
+        UnitChange(name=WEB, destroy=True),
+        UnitChange(name=gone, destroy=True),
+        UnitChange(name=other, target=LAUNCHED),
+    ]
+    assert await reg.apply(asked, by="bob") == {WEB: True, gone: False, other: False}
+    assert await keys_below(reg, KEYS.units) == [other]
+    assert ("bob", WEB, "destroyed") in await events(reg)
+    assert ("bob", gone, "destroyed") not in await events(reg)
+
+
+async def test_apply_destroys_nothing_if_another_unit_does_not_exist() -> None:
+    reg = registry()
+    await reg.apply([new()], by="alice")
+    missing = UnitChange(name=UnitName("missing.service"), target=LAUNCHED)
+    with pytest.raises(NotFound, match=r"missing\.service"):
+        await reg.apply([UnitChange(name=WEB, destroy=True), missing], by="bob")
+    assert await keys_below(reg, KEYS.units) == [WEB]
+
+
+async def test_last_word_on_a_unit_counts_if_one_of_them_destroys_it() -> None:
+    reg = registry()
+    destroy = UnitChange(name=WEB, destroy=True)
+    assert await reg.apply([new(), destroy], by="alice") == {WEB: False}
+    assert await keys_below(reg, KEYS.units) == []
+    assert await reg.apply([destroy, new(target=LOADED)], by="alice") == {WEB: True}
+    assert (await reg.cluster()).units[WEB].target is LOADED
+
+
+async def test_destroying_hundreds_takes_few_transactions() -> None:
+    store = CountingStore()
+    reg = registry(store)
+    names = [UnitName(f"job@{number}.service") for number in range(300)]
+    await reg.apply([new(name) for name in names], by="alice")
+    store.sizes.clear()
+    await reg.apply([UnitChange(name=name, destroy=True) for name in names], by="alice")
+    assert await keys_below(reg, KEYS.units) == []
+    assert len(store.sizes) == 5
+
+
 async def test_apply_of_nothing_is_nothing() -> None:
     assert await registry().apply([], by="alice") == {}
 

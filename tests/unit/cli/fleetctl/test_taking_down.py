@@ -159,6 +159,14 @@ def test_destroy_takes_patterns_and_they_mean_templates_too(
     ]
 
 
+def test_destroy_of_many_is_one_change_of_the_cluster(fleetctl: Fleetctl, running: Cluster) -> None:
+    names = [f"web@{number}.service" for number in range(3, 40)]
+    assert fleetctl("submit", *names).status == 0
+    outcome = fleetctl("destroy", "gone", *names)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert sorted(outcome.out.splitlines()) == sorted(f"Destroyed {name}" for name in names)
+
+
 # restart
 
 

@@ -106,6 +106,30 @@ def test_bulk_that_cannot_be_is_refused(document: Any, message: str) -> None:
     assert isinstance(caught.value, InvalidRequest | InvalidUnit)
 
 
+def test_bulk_may_destroy() -> None:
+    asked = [{"name": "a.service", "destroy": True}, {"name": "b.service", "text": TEXT}]
+    destroy, store = unit_changes(asked)
+    assert destroy == UnitChange(name=UnitName("a.service"), destroy=True)
+    assert (store.name, store.destroy) == ("b.service", False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        pytest.param({"destroy": False}, "destroy can only be true", id="said no"),
+        pytest.param({"destroy": "yes"}, "destroy can only be true", id="no boolean"),
+        pytest.param({"destroy": True, "text": TEXT}, "goes with nothing", id="and contents"),
+        pytest.param(
+            {"destroy": True, "desiredState": "loaded"}, "goes with nothing", id="and a state"
+        ),
+        pytest.param({"destroy": True, "name": "a"}, "must contain", id="no name of a unit"),
+    ],
+)
+def test_removal_that_says_more_is_refused(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        unit_changes([{"name": "a.service"} | asked])
+
+
 @pytest.mark.parametrize("operation", ["add", "replace"])
 @pytest.mark.parametrize(
     "value",

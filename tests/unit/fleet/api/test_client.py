@@ -130,6 +130,18 @@ async def test_bulk_is_one_request() -> None:
         assert way.requests == ["PATCH /fleet/v1/units", "GET /fleet/v1/units?whole=true"]
 
 
+@both_servers
+async def test_many_are_destroyed_and_those_not_there_passed_over(original: bool) -> None:
+    async with a_client(original=original) as (client, way):
+        names = [UnitName(f"u{number:03}.service") for number in range(300)]
+        await client.apply([UnitChange(name=name, file=FILE) for name in names])
+        way.requests.clear()
+        asked = [UnitChange(name=name, destroy=True) for name in (*names[1:], B)]
+        assert await client.apply(asked) == dict.fromkeys(names[1:], True) | {B: False}
+        assert len(way.requests) == (301 if original else 1)
+        assert [unit.name for unit in await client.units()] == names[:1]
+
+
 async def test_nothing_to_change_asks_nothing() -> None:
     async with a_client() as (client, way):
         assert await client.apply([]) == {}

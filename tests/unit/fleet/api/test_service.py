@@ -500,6 +500,30 @@ async def test_bulk_is_all_or_nothing(asked: dict[str, Any], status: int, text: 
     assert await api.contents() == {}
 
 
+async def test_bulk_destroys_and_says_what_was_there() -> None:
+    api = Api()
+    await api.put("old.service", options=OPTIONS)
+    asked: list[dict[str, Any]] = [
+        {"name": "old.service", "destroy": True},
+        {"name": "gone.service", "destroy": True},
+        {"name": "new.service", "text": TEXT},
+    ]
+    answer = await api.ask("PATCH", "/units", asked)
+    assert answer.status == 200
+    assert document(answer) == {"destroyed": ["old.service"], "new": ["new.service"]}
+    assert [unit["name"] for unit in document(await api.ask("GET", "/units"))["units"]] == [
+        "new.service"
+    ]
+
+
+async def test_bulk_destroys_nothing_if_one_unit_is_bad() -> None:
+    api = Api()
+    await api.put("old.service", options=OPTIONS)
+    asked = [{"name": "old.service", "destroy": True}, {"name": "bad", "text": TEXT}]
+    assert (await api.ask("PATCH", "/units", asked)).status == 400
+    assert (await api.ask("GET", "/units/old.service")).status == 200
+
+
 async def test_empty_bulk_is_fine() -> None:
     answer = await Api().ask("PATCH", "/units", [])
     assert (answer.status, document(answer)) == (200, {"new": []})
