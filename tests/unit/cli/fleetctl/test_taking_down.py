@@ -213,8 +213,10 @@ def test_restart_that_cannot_stop_launches_again(fleetctl: Fleetctl, running: Cl
 
 def test_loss_of_the_api_while_waiting_is_said(fleetctl: Fleetctl, running: Cluster) -> None:
     running.deaf.add("db.service")
-    threading.Timer(0.3, running.stop_serving).start()
+    stopping = threading.Timer(0.3, running.stop_serving)
+    stopping.start()
     outcome = fleetctl("stop", "db")
+    stopping.join()
     assert outcome.status == 1
     assert outcome.err.startswith("Lost the cluster while waiting for db.service: ")
     assert outcome.err.endswith("fleetctl list-units\n")
