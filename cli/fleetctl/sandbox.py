@@ -1,10 +1,12 @@
 """`fleetctl sandbox`: real systemd machines on this host, to try fleet on."""
 
 import os
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -125,6 +127,7 @@ def command() -> None:
     help="A line for every machine's fleet.conf.",
 )
 @click.option("--no-fleetd", is_flag=True, help="Boot the machines without starting fleetd.")
+@click.option("--hints/--no-hints", default=True, hidden=True)
 def up(
     name: str,
     *,
@@ -134,6 +137,7 @@ def up(
     metadata: Sequence[str],
     settings: Sequence[str],
     no_fleetd: bool,
+    hints: bool,
 ) -> None:
     """Boot machines and etcd, and wait until they are one cluster.
 
@@ -153,7 +157,10 @@ def up(
     )
     _leave_when_terminated()
     sandbox = Sandbox.from_spec(spec, report=click.echo)
-    click.echo(_welcome(sandbox, time.monotonic() - began))
+    took_s = time.monotonic() - began
+    click.echo(f"sandbox {sandbox.name!r} is up in {took_s:.1f} s: {_contents(sandbox.spec)}")
+    if hints:
+        click.echo(_hints(sandbox.name))
 
 
 def parse_metadata(texts: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -192,17 +199,25 @@ def _leave_when_terminated() -> None:
         signal.signal(number, leave)
 
 
-def _welcome(sandbox: Sandbox, took_s: float) -> str:
-    option = "" if sandbox.name == DEFAULT_NAME else f" --name {sandbox.name}"
+def _hints(name: str) -> str:
+    option = "" if name == DEFAULT_NAME else f" --name {name}"
     rows = [
-        (f"fleetctl sandbox shell{option}", "a shell here whose fleetctl speaks to it"),
-        (f"fleetctl sandbox shell{option} fleet1", "a shell on a machine"),
-        (f"fleetctl sandbox kill{option} fleet1", "a power cut; `boot` ends it"),
-        (f"fleetctl sandbox down{option}", "remove it"),
+        (f"shell{option}", "a shell here whose fleetctl speaks to it"),
+        (f"shell{option} fleet1", "a shell on a machine"),
+        (f"kill{option} fleet1", "a power cut; `boot` ends it"),
+        (f"down{option}", "remove it"),
     ]
     width = max(len(row[0]) for row in rows)
-    head = f"sandbox {sandbox.name!r} is up in {took_s:.1f} s: {_contents(sandbox.spec)}"
-    return "\n".join([head, *(f"  {line:{width}}   {text}" for line, text in rows)])
+    program = _program()
+    return "\n".join(f"  {program} sandbox {line:{width}}   {text}" for line, text in rows)
+
+
+def _program() -> str:
+    """How fleetctl can be called again from where the user is."""
+    path = Path(sys.argv[0])
+    if path.name != "fleetctl" or shutil.which("fleetctl") == str(path):
+        return "fleetctl"
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _contents(spec: Spec) -> str:

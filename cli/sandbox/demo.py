@@ -20,13 +20,14 @@ from cli.sandbox.cluster import Sandbox
 from cli.sandbox.layout import Place
 from cli.settings import Settings
 from fleet.api.client import FleetClient
+from fleet.config import Config
 from fleet.errors import FleetError, NotFound, Unavailable
 from fleet.names import UnitName
 
 NAME = "demo"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WATCHED = UnitName("web.service")
-UNITS = ("web.service", "worker@1.service", "worker@2.service", "log-shipper.service")
+UNITS = ("web", "worker@1", "worker@2", "log-shipper")
 FAILOVER_DEADLINE_S = 60.0
 _TICK_S = 0.1
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
@@ -50,20 +51,21 @@ def main() -> int:
 def _play() -> int:
     say("Three machines, each with a systemd of its own, and an etcd beside them.")
     _remove_earlier()
-    shown("sandbox", "up", "--name", NAME, "--machines", "3")
+    shown("sandbox", "up", "--name", NAME, "--machines", "3", hidden=("--no-hints",))
     settings = tunnel_settings("fleet1")
     say(f"From here on, fleetctl goes through an SSH tunnel, to {settings.tunnel}.")
     through("list-machines", settings=settings)
-    say("A web server with a health check, two workers that avoid each other, and a log shipper")
-    print("for every machine:")
-    through("start", *(str(EXAMPLES / unit) for unit in UNITS), settings=settings)
+    say("A web server, two workers that avoid each other, and a log shipper for every machine.")
+    _show(["cd", EXAMPLES.name])
+    through("start", *UNITS, settings=settings)
     through("list-units", settings=settings)
     victim = asyncio.run(home_of(WATCHED, settings))
     settings = replace(settings, tunnel=survivor(victim))
     say(f"{WATCHED} runs on {victim}. Its power goes off now.")
+    print(f"(A machine counts as lost {Config().agent_ttl_s:g} s after its last sign of life.)")
     shown("sandbox", "kill", "--name", NAME, victim)
     took_s = asyncio.run(count_until_elsewhere(WATCHED, victim, settings))
-    say(f"{WATCHED} was active elsewhere {took_s:.1f} s after the power cut.")
+    say(f"{WATCHED} was active elsewhere {took_s:.1f} s after the power cut. What runs now:")
     through("list-units", settings=settings)
     say(farewell(victim))
     return 0
@@ -158,10 +160,13 @@ def say(text: str) -> None:
     print(f"\n{_BOLD}{text}{_PLAIN}" if sys.stdout.isatty() else f"\n{text}", flush=True)
 
 
-def shown(*words: str) -> None:
-    """Show a fleetctl command and run it; raises Unavailable if it fails."""
+def shown(*words: str, hidden: tuple[str, ...] = ()) -> None:
+    """Show a fleetctl command and run it; raises Unavailable if it fails.
+
+    The hidden flags change what it says, not what it does.
+    """
     _show(["fleetctl", *words])
-    _check(run_fleetctl(words), words)
+    _check(run_fleetctl([*words, *hidden]), words)
 
 
 def through(*words: str, settings: Settings) -> None:
@@ -174,12 +179,14 @@ def through(*words: str, settings: Settings) -> None:
         "FLEETCTL_KNOWN_HOSTS_FILE": settings.known_hosts_file,
     }
     program = str(Path(sys.prefix) / "bin" / "fleetctl")
-    done = subprocess.run([program, *words], env=environment, check=False)  # noqa: S603
+    done = subprocess.run(  # noqa: S603
+        [program, *words], env=environment, cwd=EXAMPLES, check=False
+    )
     _check(done.returncode, words)
 
 
 def _show(words: Sequence[str]) -> None:
-    line = shlex.join(words).replace(f"{EXAMPLES}/", "examples/")
+    line = shlex.join(words)
     print(f"{_DIM}$ {line}{_PLAIN}" if sys.stdout.isatty() else f"$ {line}", flush=True)
 
 
