@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import click
 
-from cli.settings import Settings
+from cli.settings import DEFAULT_ENDPOINT, Settings
 from fleet.errors import FleetError, InvalidRequest, Unavailable
 
 if TYPE_CHECKING:
@@ -64,7 +65,15 @@ async def connect(
         except Unavailable as error:
             if tunnel and tunnel.fault:
                 raise tunnel.fault from error
+            if tunnel is None and _is_no_machine(settings.endpoint):
+                raise Unavailable(f"{error} Elsewhere, reach a cluster with --tunnel.") from error
             raise
+
+
+def _is_no_machine(endpoint: str) -> bool:
+    """Whether the endpoint was left as it is, and this is no machine of a cluster."""
+    path = endpoint.removeprefix("unix://")
+    return endpoint == DEFAULT_ENDPOINT and not os.path.exists(path)
 
 
 async def _client(settings: Settings, tunnel: "Tunnel | None") -> "FleetClient":

@@ -26,7 +26,12 @@ class Endpoint:
 def parse_endpoint(text: str) -> Endpoint:
     """The endpoint of that text, or the first of a comma list; raises InvalidRequest."""
     first = text.split(",")[0].strip()
-    parts = urllib.parse.urlsplit(first)
+    try:
+        parts = urllib.parse.urlsplit(first)
+        # It is read here, for a port that can be none is found when it is read.
+        _ = parts.port
+    except ValueError as error:
+        raise InvalidRequest(f"endpoint {first!r} is none: {str(error).lower()}") from error
     if not parts.scheme:
         raise InvalidRequest(
             f"URL scheme undefined in {first!r}: use unix:///path, http:// or https://"
@@ -74,6 +79,8 @@ def connect_failure(endpoint: Endpoint, error: BaseException) -> str:
                 f"you may not use {endpoint}: that takes membership of group fleet "
                 "(fleet-viewers to read), or root"
             )
+        case OSError(strerror=str(strerror)):
+            return f"cannot connect to {endpoint}: {strerror.lower()}"
     return f"cannot connect to {endpoint}: {cause or error}"
 
 
@@ -85,6 +92,8 @@ def _tcp_failure(endpoint: Endpoint, cause: BaseException) -> str:
             why = "no such host is known"
         case ssl.SSLCertVerificationError():
             why = _not_verified(cause)
+        case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "HTTP_REQUEST"):
+            why = "what answers there is no TLS server; is it http:// rather than https://?"
         case OSError(strerror=str(strerror)):
             why = strerror.lower()
         case _:

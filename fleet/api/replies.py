@@ -51,6 +51,8 @@ def error_of(status: int, document: object, endpoint: Endpoint) -> FleetError:
         sentence = f"{sentence}: {reason}"
     if status == 409 and sentence == _NO_CONTENTS:
         return NotFound(sentence)
+    if not error:
+        return Unavailable(f"{endpoint} answered with HTTP status {status}, not as a fleetd does")
     kind = _ERRORS.get(status, Unavailable)
     return kind(sentence or f"{endpoint} answered with HTTP status {status}")
 

@@ -35,6 +35,9 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 # A request line has to hold the names of a thousand units that are watched.
 MAX_LINE_BYTES = 512 * 1024
 SIGN_OF_LIFE_S = 5.0
+# fleetd registers its machine within half a second where its store answers.
+START_S = 2.0
+_LOOK_S = 0.05
 NDJSON = "application/x-ndjson"
 # How long stop() waits for requests under way.
 _STOP_S = 5.0
@@ -58,14 +61,20 @@ class ApiServer:
         hostname: str | None = None,
         find_group: Callable[[str], int | None] = access.find_group,
         sign_of_life_s: float = SIGN_OF_LIFE_S,
+        start_s: float = START_S,
     ) -> None:
         """`may_serve` gives the reason for answering nothing just now, or None.
+
+        Whoever asks within `start_s` of the start waits until then rather than hear that reason:
+        systemd may have started fleetd for this very request.
 
         `gather` gives the metrics of the rest of the process; `hostname` stands after the user's
         name beside what they write.
         """
         self._version = version
         self._sign_of_life_s = sign_of_life_s
+        self._start_s = start_s
+        self._patient_until_s = 0.0
         self._find_group = find_group
         self._gather = gather
         self._following = Following(registry)
@@ -108,6 +117,7 @@ class ApiServer:
             shutdown_timeout=_STOP_S,
         )
         await self._runner.setup()
+        self._patient_until_s = asyncio.get_running_loop().time() + self._start_s
         for listener in listeners:
             await web.SockSite(self._runner, listener).start()
 
@@ -125,7 +135,7 @@ class ApiServer:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         endpoint = ""
         try:
-            answer = self._service.readiness()
+            answer = await self._readiness()
             if answer is None:
                 peer = await self._peer(request)
                 route = self._service.admit(request.method, request.path, peer)
@@ -142,6 +152,13 @@ class ApiServer:
             answer = json_answer(error_document(500, ""), 500)
         self._service.count(endpoint, answer.status)
         return _response(answer)
+
+    async def _readiness(self) -> Answer | None:
+        loop = asyncio.get_running_loop()
+        # Nobody tells when the answer to this question changes.
+        while (answer := self._service.readiness()) and loop.time() < self._patient_until_s:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
+        return answer
 
     async def _answer(self, request: web.Request, route: Route, peer: Peer) -> Answer:
         call = Call(

@@ -106,7 +106,7 @@ async def test_client_and_server_understand_each_other(tmp_path: Path) -> None:
 async def test_answers_carry_the_headers_of_fleet(tmp_path: Path) -> None:
     reason: list[str] = []
     async with (
-        serving(tmp_path, may_serve=lambda: next(iter(reason), None)) as served,
+        serving(tmp_path, may_serve=lambda: next(iter(reason), None), start_s=0.0) as served,
         served.http() as http,
     ):
         found = await http.get("/fleet/v1/units?alt=json")
@@ -388,6 +388,29 @@ async def test_groups_of_the_process_decide(groups: list[str], reads: int, write
                 assert "uid-65533" in message
                 assert "group fleet " in message
             assert (A in (await served.registry.cluster()).units) is (writes == 201)
+
+
+async def test_who_asks_while_fleetd_starts_waits_for_a_moment(tmp_path: Path) -> None:
+    reason = ["this machine is not registered yet"]
+    async with (
+        serving(tmp_path, may_serve=lambda: next(iter(reason), None), start_s=10.0) as served,
+        served.client() as client,
+    ):
+        asking = asyncio.create_task(client.units())
+        await asyncio.sleep(0.2)
+        assert not asking.done()
+        reason.clear()
+        assert await asking == ()
+
+
+async def test_who_asks_a_fleetd_that_does_not_come_up_is_told_why(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path, may_serve=lambda: "no etcd", start_s=0.2) as served,
+        served.client() as client,
+    ):
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="communicate with etcd: no etcd"):
+                await client.units()
 
 
 # Reaching a server

@@ -43,6 +43,7 @@ class Cluster:
     loop: asyncio.AbstractEventLoop = field(init=False)
     registry: Registry = field(init=False)
     server: ApiServer = field(init=False)
+    served: MemoryStore = field(init=False)
 
     def do(self, work: Callable[[Registry], Coroutine[Any, Any, _T]]) -> _T:
         """Something done to the registry by somebody else."""
@@ -81,8 +82,11 @@ class Cluster:
 
     async def live(self, started: threading.Event, ended: asyncio.Event) -> None:
         self.loop = asyncio.get_running_loop()
-        self.registry = Registry(MemoryStore(), Keys("/fleet/"))
-        self.server = ApiServer(self.registry, version="2.0.0", hostname="here")
+        store = MemoryStore()
+        self.served = store.connect()
+        keys = Keys("/fleet/")
+        self.registry = Registry(store, keys)
+        self.server = ApiServer(Registry(self.served, keys), version="2.0.0", hostname="here")
         machine = Machine(id=HERE, address="172.17.8.103", metadata={"disk": "ssd"})
         document = json.dumps(encode_machine(machine)).encode()
         keys = self.registry.keys
@@ -98,6 +102,7 @@ class Cluster:
         with suppress(asyncio.CancelledError):
             await working
         await self.server.stop()
+        await self.served.close()
         await self.registry.store.close()
 
     async def _work(self, after: int) -> None:

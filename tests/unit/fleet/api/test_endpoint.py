@@ -43,6 +43,8 @@ def test_endpoint_is_understood(text: str, endpoint: Endpoint) -> None:
         ),
         pytest.param("ftp://h", "use unix:///path", id="another scheme"),
         pytest.param("http://", "use unix:///path", id="no host"),
+        pytest.param("http://h:99999", "'http://h:99999' is none: port out", id="no such port"),
+        pytest.param("http://[::1", "is none: invalid ipv6 url", id="half an address"),
     ],
 )
 def test_endpoint_that_is_none_is_refused(text: str, message: str) -> None:
@@ -73,6 +75,12 @@ def _not_trusted() -> ssl.SSLCertVerificationError:
     return error
 
 
+def _no_tls() -> ssl.SSLError:
+    error = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:992)")
+    error.reason = "WRONG_VERSION_NUMBER"
+    return error
+
+
 @pytest.mark.parametrize(
     ("cause", "message"),
     [
@@ -81,6 +89,7 @@ def _not_trusted() -> ssl.SSLCertVerificationError:
         pytest.param(
             _not_trusted(), "verify failed: self-signed certificate; --ca-file", id="not trusted"
         ),
+        pytest.param(_no_tls(), "is it http:// rather than https://", id="no TLS there"),
         pytest.param(OSError(113, "No route to host"), ": no route to host$", id="no way there"),
         pytest.param(
             ExceptionGroup("multiple", [ConnectionRefusedError(111, "no"), OSError(113, "no")]),
