@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import importlib.util
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -171,6 +172,9 @@ def start_etcd(
         yield cluster
     finally:
         cluster.stop()
+        for member in found:
+            # A write-ahead log takes 64 MB from the start, and /tmp may be small.
+            shutil.rmtree(member.directory, ignore_errors=True)
 
 
 def packaged_etcd() -> str:
