@@ -64,8 +64,12 @@ def test_machines_start_nothing_that_the_host_has_enabled(bare: Sandbox) -> None
 
 
 def test_machines_reach_each_other_and_nothing_else(bare: Sandbox) -> None:
-    assert _sh(bare, "fleet1", "ssh fleet2 hostname") == "fleet2"
-    assert _sh(bare, "fleet2", "ssh 10.89.0.11 hostname") == "fleet1"
+    for machine, target, name in (
+        ("fleet1", "fleet2", "fleet2"),
+        ("fleet2", "10.89.0.11", "fleet1"),
+    ):
+        hostname = ["timeout", "10", "ssh", target, "hostname"]
+        eventually(lambda m=machine, h=hostname, n=name: bare.run(m, h).stdout.strip() == n)  # type: ignore[misc]
     assert _sh(bare, "fleet1", "ip -4 route").split()[0] == "10.89.0.0/24"
     assert len(_sh(bare, "fleet1", "ip -4 route").splitlines()) == 1
 
