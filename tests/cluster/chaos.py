@@ -34,7 +34,7 @@ IN_ORDER_S = 25.0
 REFLECTED_S = 2.0
 HAMMERED = ("launched", "launched", "loaded", "inactive", "")
 RESTART_FLEETD = "systemctl restart fleet"
-KILL_FLEETD = "kill -KILL $(systemctl show --property=MainPID --value fleet)"
+KILL_FLEETD = "systemctl kill --kill-who=main --signal=KILL fleet"
 RELOAD = "systemctl daemon-reload"
 _SEEN = {"launched": ("loaded", "active", "running"), "loaded": ("loaded", "inactive", "dead")}
 
