@@ -176,12 +176,7 @@ class Tunnel:
     async def _listen(self, path: str, opener: _Opener, first: _Channel) -> None:
         waiting = [first]
 
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            near = _Channel(reader, writer)
-            task = asyncio.current_task()
-            assert task is not None  # noqa: S101
-            self._joints.add(task)
-            task.add_done_callback(self._joints.discard)
+        async def join(near: _Channel) -> None:
             try:
                 far = waiting.pop() if waiting else await opener()
                 self._fault = None
@@ -189,7 +184,13 @@ class Tunnel:
             except (OSError, asyncssh.Error, FleetError) as error:
                 self._fault = explain(error, self.line.stage("forwarding a connection"))
             finally:
-                writer.close()
+                near.writer.close()
+
+        # Not a coroutine: asyncio (3.11.7) reports one of its own that is cancelled as an error.
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            joint = asyncio.create_task(join(_Channel(reader, writer)))
+            self._joints.add(joint)
+            joint.add_done_callback(self._joints.discard)
 
         self._servers.append(await asyncio.start_unix_server(accept, path))
 

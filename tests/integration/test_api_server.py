@@ -41,8 +41,6 @@ A, B = UnitName("a.service"), UnitName("b.service")
 FILE = parse_unit("# mine\n[Service]\nExecStart=/bin/true\n")
 # How long a test waits for what has to come.
 DEADLINE_S = 20.0
-# The interpreter itself: another user may not get as far as this environment's link to it.
-INTERPRETER = os.path.realpath(sys.executable)
 GIDS = {WRITERS: 64711, READERS: 64712}
 
 
@@ -327,9 +325,13 @@ async def test_events_name_the_local_user(tmp_path: Path) -> None:
         assert by == "root@box" or os.geteuid() != 0
 
 
+# It becomes the user itself: the interpreter may lie where that user does not get to.
 ASK = """
-import socket, sys
-path, method, target, body = sys.argv[1:]
+import os, socket, sys
+path, gids, method, target, body = sys.argv[1:]
+os.setgroups([int(gid) for gid in gids.split()])
+os.setgid(65534)
+os.setuid(65533)
 with socket.socket(socket.AF_UNIX) as connection:
     connection.connect(path)
     connection.sendall((
@@ -343,19 +345,12 @@ with socket.socket(socket.AF_UNIX) as connection:
 
 async def as_user(path: Path, gids: list[int], method: str, target: str) -> tuple[int, str]:
     """What a plain user with these groups is answered; 0 if they cannot even connect."""
-
-    def become() -> None:
-        os.setgroups(gids)
-        os.setgid(65534)
-        os.setuid(65533)
-
     body = json.dumps({"text": FILE.text}) if method == "PUT" else ""
     process = await asyncio.create_subprocess_exec(
-        *(INTERPRETER, "-I", "-S", "-c", ASK),
-        *(os.fspath(path), method, target, body),
+        *(sys.executable, "-I", "-S", "-c", ASK),
+        *(os.fspath(path), " ".join(map(str, gids)), method, target, body),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        preexec_fn=become,
     )
     output, errors = await process.communicate()
     if b"PermissionError" in errors:

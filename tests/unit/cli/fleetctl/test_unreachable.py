@@ -152,15 +152,18 @@ def test_user_who_may_not_use_the_socket_is_told_which_group_may(
     os.chmod(cluster.socket, 0o660)
     os.chmod(folder, 0o755)
     # pytest's own folders above are closed to others, so the socket is passed in by a descriptor.
+    # The interpreter's may be too, so all that the verb imports is there before.
     opened = os.open(folder, os.O_PATH)
     program = (
-        "import os, sys; sys.path = eval(os.environ['PATHS']); from cli.fleetctl.main import run;"
+        "import contextlib, io, os, sys; sys.path = eval(os.environ['PATHS']);"
+        "from cli.fleetctl.main import run\n"
+        "with contextlib.redirect_stderr(io.StringIO()): assert run(sys.argv[3:]) == 1\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534); sys.exit(run(sys.argv[1:]))"
     )
     endpoint = f"unix:///proc/self/fd/{opened}/fleet.sock"
     done = subprocess.run(
         [sys.executable, "-c", program, "--endpoint", endpoint, *command.split()],
-        env={**os.environ, "PATHS": repr(sys.path)},
+        env={**os.environ, "PATHS": repr(sys.path), "FLEETCTL_ENDPOINT": "unix:///proc/none"},
         pass_fds=[opened],
         capture_output=True,
         text=True,
