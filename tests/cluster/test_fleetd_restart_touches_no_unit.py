@@ -12,7 +12,7 @@ from tests.cluster.steps import Operator
 pytestmark = pytest.mark.systemd
 
 MACHINES = ("fleet1", "fleet2", "fleet3")
-TTL_S = 3.0
+TTL_S = 6.0
 RESTART = "systemctl restart fleet"
 KILL = "kill -KILL $(systemctl show --property=MainPID --value fleet)"
 UPGRADE = "systemctl stop fleet && sleep 1 && systemctl start fleet"
@@ -22,7 +22,7 @@ UPGRADE = "systemctl stop fleet && sleep 1 && systemctl start fleet"
 def busy(
     make_module_sandbox: Callable[..., Sandbox], tmp_path_factory: pytest.TempPathFactory
 ) -> Operator:
-    """Three machines whose lease is short, and units of every kind on each of them."""
+    """Three machines, and units of every kind on each of them."""
     sandbox = make_module_sandbox(settings={"agent_ttl": f"{TTL_S:g}s"})
     operator = Operator(sandbox=sandbox, folder=tmp_path_factory.mktemp("units"))
     once = "echo >>/var/tmp/runs-$NAME"
