@@ -27,9 +27,10 @@ async def bring(
     if verb == "submit":
         plan = plan_submit(created)
         await send(client, plan.changes, verb=verb)
-        for change in plan.changes:
-            everywhere = change.file is not None and is_global_file(change.file, change.name)
-            say([f"Unit {change.name} {'' if everywhere else 'inactive'}"])
+        for one in created:
+            if one.file is not None:
+                everywhere = is_global_file(one.file, one.name)
+                say([f"Unit {one.name} {'' if everywhere else 'inactive'}"])
         return 0
     plan = plan_bring(created, stored, TARGETS[verb], patient=patience.attempts > 0)
     await send(client, plan.changes, verb=verb)
@@ -52,6 +53,6 @@ def read_arguments(arguments: Sequence[str]) -> list[Wanted]:
 
 async def _stored(client: Cluster, wanted: Sequence[Wanted]) -> dict[UnitName, Unit]:
     """The stored ones of the units, and of the templates of those that are not."""
-    stored = await stored_units(client, dict.fromkeys(one.name for one in wanted))
+    stored = await stored_units(client, dict.fromkeys(one.name for one in wanted), texts=True)
     templates = {one.template for one in wanted if one.template and one.name not in stored}
     return stored | await each_unit(client, templates)

@@ -35,7 +35,7 @@ _GERUNDS = {
 class Cluster(Watched, Protocol):
     """The part of the API's client that the verbs need."""
 
-    async def units(self) -> Sequence[Unit]: ...
+    async def units(self, *, texts: bool = False) -> Sequence[Unit]: ...
 
     async def unit(self, name: UnitName) -> Unit: ...
 
@@ -70,12 +70,14 @@ async def each_unit(client: Cluster, names: Collection[UnitName]) -> dict[UnitNa
     return {unit.name: unit for unit in found if unit is not None}
 
 
-async def stored_units(client: Cluster, names: Collection[UnitName]) -> dict[UnitName, Unit]:
-    """Those of the units that exist, by name."""
+async def stored_units(
+    client: Cluster, names: Collection[UnitName], *, texts: bool = False
+) -> dict[UnitName, Unit]:
+    """Those of the units that exist, by name, with their authors' texts if those are wanted."""
     if len(names) <= _FEW:
         return await each_unit(client, names)
     wanted = set(names)
-    return {unit.name: unit for unit in await client.units() if unit.name in wanted}
+    return {unit.name: unit for unit in await client.units(texts=texts) if unit.name in wanted}
 
 
 async def selected_units(

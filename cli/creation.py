@@ -69,10 +69,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Created:
-    """What becomes of one argument: contents to store (None: leave them), and what to say."""
+    """What becomes of one argument: contents to store (None: leave them), and what to say.
+
+    `reworded` is a new text of the contents that are stored already: it changes nothing that runs.
+    """
 
     name: UnitName
     file: UnitFile | None = None
+    reworded: UnitFile | None = None
     said: tuple[str, ...] = ()
     warned: tuple[str, ...] = ()
 
@@ -163,6 +167,11 @@ def _read(path: Path) -> Local | None:
 def _keep_or_replace(wanted: Wanted, found: Unit, *, verb: str, replace: bool) -> Created:
     local = wanted.local or wanted.local_template
     name = wanted.name
+    if wanted.local and (replace or verb == "submit"):
+        reworded = _reworded(wanted.local, found)
+        if reworded is not None:
+            said = f"Unit {name} means the same; only its text is replaced, and nothing restarts"
+            return Created(name=name, reworded=reworded, said=(said,))
     if not replace:
         kind = "unit" if wanted.local else "template unit"
         return Created(name=name, warned=_differs(found, local, kind=kind))
@@ -176,6 +185,13 @@ def _keep_or_replace(wanted: Wanted, found: Unit, *, verb: str, replace: bool) -
         hint = f"can not replace Unit({name}) in state '{state}', use the appropriate command"
         return Created(name=name, warned=(f"Warning: {hint}",))
     return _new(name, local)
+
+
+def _reworded(local: Local, found: Unit) -> UnitFile | None:
+    """The file here, if systemd reads it as it does the stored one, but the texts differ."""
+    if local.file is None or found.text is None or local.file.text == found.text:
+        return None
+    return local.file if local.file.hash == hash_of(found) else None
 
 
 def _instantiate(wanted: Wanted, template: Unit | None, *, replace: bool) -> Created:

@@ -39,14 +39,14 @@ class Plan:
 
 
 def plan_submit(created: Iterable[Created]) -> Plan:
-    """Store what is new; units that are stored already stay as they are."""
-    return Plan(
-        changes=tuple(
-            UnitChange(name=one.name, file=one.file, target=TargetState.INACTIVE)
-            for one in created
-            if one.file is not None
-        )
+    """Store what is new; units that are stored already keep what they say and their state."""
+    new = (
+        UnitChange(name=one.name, file=one.file, target=TargetState.INACTIVE)
+        for one in created
+        if one.file is not None
     )
+    reworded = (UnitChange(name=one.name, file=one.reworded) for one in created if one.reworded)
+    return Plan(changes=(*new, *reworded))
 
 
 def plan_bring(
@@ -67,8 +67,9 @@ def plan_bring(
     for one in created:
         old = stored.get(one.name)
         stays = one.file is None and old is not None and old.desired is target
-        if not stays:
-            changes.append(UnitChange(name=one.name, file=one.file, target=target))
+        if one.reworded or not stays:
+            file = one.file or one.reworded
+            changes.append(UnitChange(name=one.name, file=file, target=target))
         if _is_global(one, old):
             triggered += [] if stays else [one.name]
         else:

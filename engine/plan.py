@@ -196,7 +196,11 @@ def _home_task(
     if not renewed and row.target is record.target:
         return None
     wanted = replace(row, hash=record.hash, file=record.file, target=record.target)
-    changes = ["its contents are new"] if renewed else []
+    changes = []
+    if renewed:
+        changes.append(
+            "its contents are new" if row.hash != record.hash else "only its comments are new"
+        )
     if row.target is not record.target:
         changes.append(f"its target state is now {record.target}")
     return _row_task(TaskKind.UPDATE, record, wanted, row.revision, " and ".join(changes))

@@ -8,7 +8,6 @@ revision of the leader key, so that one that was deposed cannot write.
 import hashlib
 import json
 import logging
-import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +30,8 @@ from fleet.cluster import (
     encode_unit,
 )
 from fleet.errors import MALFORMED, Conflict, InvalidUnit, NotFound
-from fleet.events import Event, encode_event, latest
+from fleet.events import Event, latest
+from fleet.history import event_put
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId, encode_machine
 from fleet.names import UnitName
@@ -47,13 +47,16 @@ _log = logging.getLogger(__name__)
 class UnitChange:
     """What a user asks of one unit: new contents, a new target state, or both; or its removal.
 
-    New contents without a target state make the unit inactive, as in fleet 1.0.
+    New contents without a target state make the unit inactive, as in fleet 1.0. Contents that
+    systemd reads the same (other comments, other blanks) are stored and change nothing else, but
+    not if they are `rendered`: made from options, they are nobody's own text.
     """
 
     name: UnitName
     file: UnitFile | None = None
     target: TargetState | None = None
     destroy: bool = False
+    rendered: bool = False
 
 
 class Registry:
@@ -168,18 +171,20 @@ class Registry:
     async def _add_change(
         self, batch: Batch, change: UnitChange, old: UnitRecord | None, *, by: str
     ) -> bool:
-        """Take the change into the batch; whether the unit's contents are new."""
+        """Take the change into the batch; whether what systemd reads of the unit is new."""
         record, file = _changed(change, old, by=by)
         if old is not None and file is None and record.target is old.target:
             return False
+        is_new = old is None or record.hash != old.hash
         operations: list[Operation] = [Put(self.keys.unit(change.name), encode_unit(record))]
         if file is not None:
             operations.append(Put(self.keys.file(record.file), file.text.encode()))
         guard = Guard(self.keys.unit(change.name), modified=old.revision if old else 0)
-        what = f"{'stored, ' if file is not None else ''}target state {record.target}"
+        stored = "" if file is None else "stored, " if is_new else "comments stored, "
+        what = f"{stored}target state {record.target}"
         operations.append(event_put(self.keys, by=by, unit=change.name, what=what))
         await batch.add([guard], operations, about=change.name)
-        return file is not None
+        return is_new
 
     def _removal(self, name: UnitName, *, by: str) -> list[Operation]:
         event = event_put(self.keys, by=by, unit=name, what="destroyed")
@@ -308,14 +313,6 @@ class Registry:
         return event_put(self.keys, by=f"engine on {machine}", unit=unit, what=what)
 
 
-def event_put(keys: Keys, *, by: str, unit: str = "", what: str) -> Put:
-    """The write that tells of something which happens just now, by this machine's clock."""
-    now_ns = time.time_ns()
-    event = Event(at_s=now_ns / 1e9, by=by, unit=unit, what=what)
-    key = f"{keys.events}{now_ns:020d}-{secrets.token_hex(4)}"
-    return Put(key, json.dumps(encode_event(event)).encode())
-
-
 def decode_stored_unit(name: UnitName, entry: Entry) -> UnitRecord:
     """The unit record of an entry, with its revisions; raises Conflict if it is malformed."""
     try:
@@ -346,15 +343,15 @@ def decode_schedule(
 def _changed(
     change: UnitChange, old: UnitRecord | None, *, by: str
 ) -> tuple[UnitRecord, UnitFile | None]:
-    """The record after a change, and the file to store if its contents are new."""
+    """The record after a change, and the file to store if its text is new."""
     file = change.file
-    if old is not None and file is not None and file.hash == old.hash:
-        file = None
+    if old is not None and (file is None or file.hash == old.hash):
+        record = replace(old, target=change.target or old.target, by=by, at_s=time.time())
+        if file is None or not renews_text(change, old):
+            return record, None
+        return replace(record, file=text_digest(file.text)), file
     if file is None:
-        if old is None:
-            raise NotFound(f"unit does not exist: {change.name}")
-        target = change.target or old.target
-        return replace(old, target=target, by=by, at_s=time.time()), None
+        raise NotFound(f"unit does not exist: {change.name}")
     options = tuple((option.name, option.value) for option in fleet_options(file))
     return (
         UnitRecord(
@@ -369,6 +366,12 @@ def _changed(
         ),
         file,
     )
+
+
+def renews_text(change: UnitChange, old: UnitRecord) -> bool:
+    """Whether the change brings an author's text other than the stored one."""
+    file = change.file
+    return file is not None and not change.rendered and text_digest(file.text) != old.file
 
 
 def text_digest(text: str) -> str:
@@ -388,5 +391,6 @@ def _merge(changes: Sequence[UnitChange]) -> list[UnitChange]:
             name=change.name,
             file=change.file or before.file,
             target=change.target or before.target,
+            rendered=change.rendered if change.file else before.rendered,
         )
     return list(merged.values())

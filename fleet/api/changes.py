@@ -35,9 +35,9 @@ def unit_change(asked: Unit) -> UnitChange:
         read_requirements(fleet_options(file), name)
     if split_name(name).is_template and asked.desired not in (None, TargetState.INACTIVE):
         raise InvalidRequest(
-            f"template {name} cannot be {asked.desired}: submit it, and name an instance of it"
+            f'cannot activate template "{name}": submit it, and name an instance of it'
         )
-    return UnitChange(name=name, file=file, target=asked.desired)
+    return UnitChange(name=name, file=file, target=asked.desired, rendered=asked.text is None)
 
 
 def unit_changes(document: object) -> tuple[UnitChange, ...]:

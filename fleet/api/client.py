@@ -110,9 +110,9 @@ class FleetClient:
         """The machines that are alive, by id, with what fleet 1.0 tells of them."""
         return await self._all("machines", "machines", decode_listed_machine)
 
-    async def units(self) -> tuple[Unit, ...]:
-        """All units by name, without their authors' texts."""
-        return await self._all("units", "units", decode_unit)
+    async def units(self, *, texts: bool = False) -> tuple[Unit, ...]:
+        """All units by name, with their authors' texts if those are wanted and the server knows."""
+        return await self._all("units", "units", decode_unit, {"text": "true"} if texts else None)
 
     async def unit(self, name: UnitName) -> Unit:
         """One unit, with its author's text from a server that has it; raises NotFound."""

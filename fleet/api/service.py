@@ -32,7 +32,7 @@ from fleet.errors import Conflict, Denied, InvalidRequest, NotFound
 from fleet.events import encode_event
 from fleet.machine import MachineId
 from fleet.names import InvalidName, UnitName, parse_name
-from fleet.registry import Registry, UnitChange, decode_stored_unit
+from fleet.registry import Registry, UnitChange, decode_stored_unit, renews_text
 from fleet.states import TargetState, UnitState
 from fleet.unit import UnitFile
 
@@ -135,8 +135,9 @@ class ApiService:
         cluster, files = await self._registry.cluster_with_files()
         placed = _Placements(cluster)
         records, following = cut_page(list(cluster.units.values()), token)
+        texts = _first(call.query, "text") == "true"
         documents = [
-            encode_unit(placed.unit(record, files.get(record.file), listed=True))
+            encode_unit(placed.unit(record, files.get(record.file), listed=True, texts=texts))
             for record in records
         ]
         return json_answer(encode_page("units", documents, following))
@@ -165,7 +166,8 @@ class ApiService:
         if old is None and change.file is None:
             raise Conflict("unit does not exist and options field empty")
         renews = change.file is not None and (old is None or old.hash != change.file.hash)
-        if not renews and change.target is None:
+        is_idle = not renews and not (old and renews_text(change, old))
+        if is_idle and change.target is None:
             raise Conflict("must provide DesiredState to update existing unit")
         renewed = await self._apply([change], call.peer)
         return Answer(status=201 if renewed[change.name] else 204)
@@ -301,15 +303,17 @@ class _Placements:
             (state.unit, state.machine): state for state in cluster.states
         }
 
-    def unit(self, record: UnitRecord, file: UnitFile | None, *, listed: bool) -> Unit:
-        """The unit as the API shows it, alone with its text, in a list without."""
+    def unit(
+        self, record: UnitRecord, file: UnitFile | None, *, listed: bool, texts: bool = True
+    ) -> Unit:
+        """The unit as the API shows it."""
         machine = None if record.is_global else self._machine.get(record.name)
         state = self._state.get((record.name, machine)) if machine else None
         current = state.current if state else TargetState.INACTIVE
         return Unit(
             name=record.name,
             options=file.options if file else (),
-            text=file.text if file and not listed else None,
+            text=file.text if file and texts else None,
             desired=record.target,
             # fleet 1.0 says "inactive" of a global unit in a list, and nothing of one asked for.
             current=current if listed or not record.is_global else None,

@@ -112,6 +112,13 @@ def test_new_contents_and_a_new_target_are_written_in_place() -> None:
     assert (task.row.machine, task.row.hash, task.row.target) == ("m2", "hash-2", "loaded")
 
 
+def test_new_comments_alone_are_not_called_new_contents() -> None:
+    before = with_rows(world(["m1"], [unit(A)]), "a.service@m1")
+    reworded = replace(before.units[UnitName(A)], file="other-words", revision=2)
+    (task,) = planned(with_units(before, reworded)).tasks
+    assert (task.kind, task.reason) == (TaskKind.UPDATE, "only its comments are new")
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -14,7 +14,7 @@ from fleet.registry import Registry, UnitChange, decode_schedule, decode_stored_
 from fleet.states import TargetState, UnitState
 from fleet.store.memory import MemoryStore
 from fleet.store.port import Delete, Guard, LeaseLost, Put
-from fleet.unit import UnitFile, parse_unit
+from fleet.unit import UnitFile, parse_unit, unit_from_options
 
 KEYS = Keys()
 M1 = MachineId("1" * 32)
@@ -97,6 +97,30 @@ async def test_apply_of_what_is_so_already_writes_nothing() -> None:
     before = (await reg.store.read()).revision
     assert await reg.apply([new(target=LAUNCHED)], by="bob") == {WEB: False}
     assert (await reg.store.read()).revision == before
+
+
+async def test_apply_of_other_comments_stores_them_and_changes_nothing_else() -> None:
+    reg = registry()
+    await reg.apply([new(target=LAUNCHED)], by="alice")
+    reworded = parse_unit("# another hand\n[Service]\n\nExecStart = /bin/sleep inf\n")
+    assert reworded.hash == unit().hash
+    assert await reg.apply([UnitChange(name=WEB, file=reworded)], by="bob") == {WEB: False}
+    cluster, files = await reg.cluster_with_files()
+    record = cluster.units[WEB]
+    assert (record.hash, record.target, record.by) == (reworded.hash, LAUNCHED, "bob")
+    assert files[record.file].text == reworded.text
+    assert (await events(reg))[-1] == ("bob", WEB, "comments stored, target state launched")
+
+
+async def test_options_that_say_the_same_leave_the_authors_text_alone() -> None:
+    reg = registry()
+    await reg.apply([new(target=LOADED)], by="alice")
+    options = unit_from_options(unit().options)
+    change = UnitChange(name=WEB, file=options, target=LAUNCHED, rendered=True)
+    assert await reg.apply([change], by="an original client") == {WEB: False}
+    cluster, files = await reg.cluster_with_files()
+    record = cluster.units[WEB]
+    assert (record.target, files[record.file].text) == (LAUNCHED, unit().text)
 
 
 async def test_apply_writes_nothing_if_one_unit_does_not_exist() -> None:

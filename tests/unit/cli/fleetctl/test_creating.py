@@ -137,6 +137,48 @@ def test_template_itself_is_not_started(fleetctl: Fleetctl, cluster: Cluster) ->
     assert cluster.target("web@.service") is None
 
 
+# Other comments
+
+
+@pytest.mark.parametrize(
+    ("verb", "flags"),
+    [
+        pytest.param("submit", [], id="submit"),
+        pytest.param("submit", ["--replace"], id="submit --replace"),
+        pytest.param("start", ["--replace"], id="start --replace"),
+    ],
+)
+def test_other_comments_are_stored_and_nothing_restarts(
+    fleetctl: Fleetctl, cluster: Cluster, verb: str, flags: list[str]
+) -> None:
+    _write("web.service")
+    fleetctl("start", "web")
+    _write("web.service", f"# why it is so\n{WEB}")
+    outcome = fleetctl(verb, *flags, "web")
+    told = "Unit web.service means the same; only its text is replaced, and nothing restarts\n"
+    assert (outcome.status, outcome.out, outcome.err) == (0, told, "")
+    assert cluster.text("web.service") == f"# why it is so\n{WEB}"
+    assert cluster.history == [("web.service", "launched")]
+
+
+def test_other_comments_of_many_are_stored(fleetctl: Fleetctl, cluster: Cluster) -> None:
+    names = [f"web{number}" for number in range(20)]
+    for name in names:
+        _write(f"{name}.service")
+    fleetctl("submit", *names)
+    _write("web7.service", f"# why it is so\n{WEB}")
+    assert len(fleetctl("submit", *names).out.splitlines()) == 1
+    assert cluster.text("web7.service") == f"# why it is so\n{WEB}"
+
+
+def test_start_by_name_keeps_the_stored_comments(fleetctl: Fleetctl, cluster: Cluster) -> None:
+    _write("web.service", f"# mine\n{WEB}")
+    fleetctl("submit", "web")
+    _write("web.service")
+    assert fleetctl("start", "web").status == 0
+    assert cluster.text("web.service") == f"# mine\n{WEB}"
+
+
 # What cannot be created
 
 
@@ -286,7 +328,6 @@ def test_replace_works_when_the_verb_is_abbreviated(fleetctl: Fleetctl, cluster:
 def test_replace_by_the_same_is_nothing_to_do(fleetctl: Fleetctl, cluster: Cluster) -> None:
     _write("web.service")
     fleetctl("submit", "web")
-    _write("web.service", f"# the same to systemd\n{WEB}")
     events = cluster.events()
     outcome = fleetctl("submit", "--replace", "web")
     assert outcome.out == "Found same Unit(web.service) in Registry, nothing to do\n"

@@ -113,7 +113,21 @@ async def test_authors_text_is_given_back_as_it_was() -> None:
     assert (unit["text"], unit["options"]) == (TEXT, OPTIONS)
     listed = document(await api.ask("GET", "/units"))["units"]
     assert listed == [{key: value for key, value in unit.items() if key != "text"}]
+    assert document(await api.ask("GET", "/units", query={"text": ["true"]}))["units"] == [unit]
     assert (await api.ask("PUT", "/units/b.service", {**unit, "name": "b.service"})).status == 201
+
+
+async def test_text_with_other_comments_is_stored_and_changes_nothing_else() -> None:
+    api = Api()
+    await api.put("a.service", text=TEXT, desiredState="launched")
+    assert (await api.put("a.service", text=f"# more\n{TEXT}")).status == 204
+    unit = document(await api.ask("GET", "/units/a.service"))
+    assert (unit["text"], unit["desiredState"]) == (f"# more\n{TEXT}", "launched")
+    again = await api.put("a.service", text=f"# more\n{TEXT}")
+    assert (again.status, message(again)) == (
+        409,
+        "must provide DesiredState to update existing unit",
+    )
 
 
 @pytest.mark.parametrize(
