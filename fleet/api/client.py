@@ -17,6 +17,7 @@ import httpx
 
 from fleet.api.endpoint import Endpoint, connect_failure, parse_endpoint, tls_context
 from fleet.api.fallback import report_of
+from fleet.api.patience import Patience
 from fleet.api.replies import document_in, error_of, is_unknown_here, names_in
 from fleet.api.schema import (
     ListedState,
@@ -56,7 +57,8 @@ class FleetClient:
     """A connection to the API of one fleetd. Its methods raise fleet's errors and no others.
 
     Unavailable says that the server could not be reached or did not answer in time; the others
-    say what the server said.
+    say what the server said. A server that has lost its store is asked again for some seconds,
+    unless that might do something twice.
     """
 
     def __init__(
@@ -157,7 +159,8 @@ class FleetClient:
         if not changes:
             return {}
         documents = [_change_document(change) for change in changes]
-        response = await self._send("PATCH", "units", content=render(documents))
+        once = any(change.destroy for change in changes)
+        response = await self._send("PATCH", "units", once=once, content=render(documents))
         if _is_unknown_here(response):
             return await self._change_one_by_one(changes)
         self._check(response)
@@ -166,7 +169,7 @@ class FleetClient:
 
     async def destroy(self, name: UnitName) -> None:
         """Remove the unit; raises NotFound."""
-        await self._ask("DELETE", _item(name))
+        await self._ask("DELETE", _item(name), once=True)
 
     async def set_metadata(self, changes: Sequence[tuple[MachineId, str, str | None]]) -> None:
         """Set metadata keys of machines; None takes a key away."""
@@ -180,7 +183,7 @@ class FleetClient:
 
     async def release_hold(self) -> None:
         """Have the machines given up that are held; raises NotFound if none are."""
-        response = await self._send("DELETE", "hold")
+        response = await self._send("DELETE", "hold", once=True)
         if _is_unknown_here(response):
             raise NotFound("no machines are held")
         self._check(response)
@@ -194,11 +197,9 @@ class FleetClient:
         stream or loses its store; watching again tells the whole story anew.
         """
         wanted = frozenset(names)
-        url, timeout = self._watch_request(wanted)
         with self._translated("GET", "watch"):
-            async with self._http.stream("GET", url, timeout=timeout) as response:
-                if response.status_code != 200:
-                    await response.aread()
+            async with contextlib.AsyncExitStack() as stack:
+                response = await self._open_watch(stack, wanted)
                 if not _is_unknown_here(response):
                     self._check(response)
                     async for line in response.aiter_lines():
@@ -211,6 +212,21 @@ class FleetClient:
         async with contextlib.aclosing(self._poll(wanted)) as polled:
             async for told in polled:
                 yield told
+
+    async def _open_watch(
+        self, stack: contextlib.AsyncExitStack, wanted: frozenset[UnitName]
+    ) -> httpx.Response:
+        """The answer to a watch, of which a refusal has been read; the stack closes it."""
+        url, timeout = self._watch_request(wanted)
+        patience = Patience(self._read_s)
+        while True:
+            response = await stack.enter_async_context(
+                self._http.stream("GET", url, timeout=timeout)
+            )
+            if response.status_code != 200:
+                await response.aread()
+            if not await patience.asks_again(response.status_code):
+                return response
 
     def _watch_request(self, wanted: frozenset[UnitName]) -> tuple[str, httpx.Timeout]:
         query = urllib.parse.urlencode([("unit", name) for name in sorted(wanted)])
@@ -299,11 +315,17 @@ class FleetClient:
         self._check(response)
         return response
 
-    async def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+    async def _send(
+        self, method: str, path: str, *, once: bool = False, **request: Any
+    ) -> httpx.Response:
         if "content" in request:
             request["headers"] = {"Content-Type": "application/json"}
-        with self._translated(method, path):
-            return await self._http.request(method, path, **request)
+        patience = Patience(0.0 if once else self._read_s)
+        while True:
+            with self._translated(method, path):
+                response = await self._http.request(method, path, **request)
+            if not await patience.asks_again(response.status_code):
+                return response
 
     # Answers and errors
 

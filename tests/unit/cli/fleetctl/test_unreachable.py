@@ -69,7 +69,7 @@ def test_store_that_is_away_is_told_by_every_verb(
     Path("web.service").write_text("[Service]\nExecStart=/bin/sleep 100\n")
     away = Unavailable("etcd does not answer: http://10.0.0.1:2379: no route to host")
     cluster.served.fail_with(away)
-    outcome = fleetctl(*command.split())
+    outcome = fleetctl("--request-timeout", "0.8", *command.split())
     assert (outcome.status, outcome.out) == (1, "")
     assert len(outcome.err.splitlines()) == 1, outcome.err
     assert "fleet server unable to communicate with etcd: etcd does not answer" in outcome.err

@@ -1,5 +1,6 @@
 """The client against our own service, and against one that answers as an original server does."""
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
@@ -11,6 +12,7 @@ import pytest
 from fleet.api.access import Peer
 from fleet.api.answers import error_answer
 from fleet.api.client import FleetClient
+from fleet.api.patience import PATIENCE_S
 from fleet.api.schema import ListedState
 from fleet.api.service import ApiService, Call
 from fleet.cluster import Hold, encode_hold
@@ -263,6 +265,63 @@ async def test_reason_that_only_our_server_gives_is_told() -> None:
     async with answering(httpx.Response(503, json=error)) as client:
         with pytest.raises(Unavailable, match=r"^fleet server unable: not registered$"):
             await client.units()
+
+
+class Electing:
+    """A server whose store is away at first."""
+
+    def __init__(self, *, refusals: int) -> None:
+        self.refusals = refusals
+        self.asked = 0
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        if self.asked <= self.refusals:
+            error = {"error": {"code": 503, "message": "no leader"}}
+            return httpx.Response(503, json=error)
+        if request.url.path.endswith("/watch"):
+            return httpx.Response(200, content=b'{"name":"a.service"}\n')
+        return httpx.Response(200, json={"new": ["a.service"]})
+
+
+async def test_server_whose_store_elects_a_leader_is_asked_again() -> None:
+    server = Electing(refusals=10)
+    async with answering(server) as client:
+        assert await client.units() == ()
+        assert server.asked == 11
+
+
+async def test_change_that_can_be_made_twice_is_sent_again() -> None:
+    server = Electing(refusals=3)
+    async with answering(server) as client:
+        assert await client.apply([UnitChange(name=A, target=TargetState.LOADED)]) == {A: True}
+        assert server.asked == 4
+
+
+async def test_watch_begins_when_the_store_is_back() -> None:
+    server = Electing(refusals=3)
+    async with answering(server) as client, contextlib.aclosing(client.watch([A])) as reports:
+        assert (await anext(reports)).name == A
+        assert server.asked == 4
+
+
+async def test_destroying_is_not_tried_twice() -> None:
+    server = Electing(refusals=1)
+    async with answering(server) as client:
+        with pytest.raises(Unavailable, match=r"^no leader$"):
+            await client.apply([UnitChange(name=A, destroy=True)])
+        with pytest.raises(Unavailable, match=r"^no leader$"):
+            await answering(Electing(refusals=1)).destroy(A)
+        assert server.asked == 1
+
+
+async def test_server_whose_store_stays_away_is_given_up() -> None:
+    server = Electing(refusals=10**6)
+    begun = asyncio.get_running_loop().time()
+    async with answering(server) as client:
+        with pytest.raises(Unavailable, match=r"^no leader$"):
+            await client.units()
+    assert asyncio.get_running_loop().time() - begun <= PATIENCE_S
 
 
 @pytest.mark.parametrize(
