@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import signal
+import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from engine.loop import Engine
 from engine.plan import PlanSettings
 from fleet import __version__
 from fleet.api.server import ApiServer
+from fleet.api.tcp import ServerFiles, server_context
 from fleet.config import Config, OnStop
 from fleet.errors import FleetError, Unavailable
 from fleet.keys import Keys
@@ -113,6 +115,8 @@ class Daemon:
             token_limit=config.token_limit,
             may_serve=self._unable,
             gather=lambda: engine_metrics(parts.engine.stats),
+            tls=_api_tls(config),
+            insecure_tcp=config.api_insecure,
         )
         self._handle_signals()
         sockets = listen_sockets()
@@ -293,6 +297,16 @@ def _etcd_settings(config: Config) -> EtcdSettings | None:
         cafile=path(config.etcd_cafile),
         request_timeout_s=config.etcd_request_timeout_s,
     )
+
+
+def _api_tls(config: Config) -> ssl.SSLContext | None:
+    """What TCP sockets are served with, if anything; raises InvalidRequest naming a file."""
+    if not (config.api_certfile and config.api_keyfile and config.api_cafile):
+        return None
+    files = ServerFiles(
+        certfile=config.api_certfile, keyfile=config.api_keyfile, cafile=config.api_cafile
+    )
+    return server_context(files)
 
 
 def _engine_settings(config: Config) -> EngineSettings:

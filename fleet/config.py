@@ -57,6 +57,10 @@ class Config:
     on_stop: OnStop = OnStop.KEEP
     data_directory: Path = Path("/var/lib/fleet")
     socket: Path = Path("/run/fleet.sock")
+    api_certfile: Path | None = None
+    api_keyfile: Path | None = None
+    api_cafile: Path | None = None
+    api_insecure: bool = False
     mass_loss_hold_s: float = 300.0
 
 
@@ -313,6 +317,10 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "on_stop": ("on_stop", _on_stop),
     "data_directory": ("data_directory", _absolute_path),
     "socket": ("socket", _absolute_path),
+    "api_certfile": ("api_certfile", _absolute_path),
+    "api_keyfile": ("api_keyfile", _absolute_path),
+    "api_cafile": ("api_cafile", _absolute_path),
+    "api_insecure": ("api_insecure", _go_bool),
     "mass_loss_hold": ("mass_loss_hold_s", parse_duration),
 }
 
@@ -342,5 +350,14 @@ def _meaningless(setting: _Setting) -> Iterator[str]:
 def _check_pairs(config: Config) -> None:
     if (config.etcd_keyfile is None) != (config.etcd_certfile is None):
         raise InvalidRequest("etcd_keyfile and etcd_certfile are of use together only: set both")
+    api_files = (config.api_certfile, config.api_keyfile, config.api_cafile)
+    if any(api_files) and not all(api_files):
+        raise InvalidRequest(
+            "api_certfile, api_keyfile and api_cafile are of use together only: set all three"
+        )
+    if any(api_files) and config.api_insecure:
+        raise InvalidRequest(
+            "api_insecure=true and api_certfile contradict each other: TCP has TLS or it has not"
+        )
     if config.etcd_password and not config.etcd_username:
         raise InvalidRequest("etcd_password is set without etcd_username: set both")

@@ -1,8 +1,10 @@
-"""Who asks, and may they? By Unix user and group, as the kernel names them.
+"""Who asks, and may they? By Unix user and group, or by what a client certificate says.
 
 `root`, the user who runs fleetd and members of `fleet` read and write; members of `fleet-viewers`
-read. Nobody is named on a TCP connection: such a socket exists only when an administrator has
-passed it to fleetd, and, as in fleet 1.0, whoever reaches it may do everything.
+read. On a Unix socket the kernel names the user and the groups. On TCP the client's certificate
+does: its common name is the user, and its organisations are the groups. Only where an
+administrator has asked for TCP without TLS is nobody named, and, as in fleet 1.0, whoever reaches
+it may do everything.
 """
 
 import grp
@@ -10,10 +12,12 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
+
+from fleet.errors import Denied
 
 WRITERS = "fleet"
 READERS = "fleet-viewers"
@@ -34,7 +38,7 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """Who is at the other end of a connection; `uid` is None where nobody can tell.
+    """Who is at the other end of a connection; `uid` is None unless they are on this machine.
 
     `groups` are those of fleet's two that the user is in.
     """
@@ -46,7 +50,7 @@ class Peer:
 
 def may(peer: Peer, verb: Verb, *, owner: int = 0) -> bool:
     """Whether the peer may do it; `owner` is the uid that fleetd itself has."""
-    if peer.uid is None or peer.uid in (0, owner) or WRITERS in peer.groups:
+    if peer.uid in (0, owner) or WRITERS in peer.groups:
         return True
     return verb is Verb.READ and READERS in peer.groups
 
@@ -95,10 +99,34 @@ def local_peer(
     return Peer(user=user, uid=uid, groups=groups)
 
 
-def remote_peer(address: object) -> Peer:
-    """Whoever is at a TCP address."""
+def anonymous_peer(address: object) -> Peer:
+    """Whoever is at a TCP address, where an administrator lets anybody do everything."""
+    return Peer(user=_at("anonymous", address), groups=frozenset({WRITERS}))
+
+
+def certified_peer(certificate: Mapping[str, Any] | None, address: object) -> Peer:
+    """Whom a certificate names that was verified, in the form that `ssl` gives it.
+
+    The common name is the user, the organisations are the groups. Raises Denied if there is no
+    common name, several, or one that could not stand in a line of text.
+    """
+    names = [value for key, value in _subject(certificate or {}) if key == "commonName"]
+    if len(names) != 1 or not names[0].isprintable() or not names[0].strip():
+        raise Denied("your certificate has to name you: with one common name (CN) of plain text")
+    organisations = {v for k, v in _subject(certificate or {}) if k == "organizationName"}
+    groups = frozenset(organisations & {WRITERS, READERS})
+    return Peer(user=_at(names[0].strip(), address), groups=groups)
+
+
+def _subject(certificate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The attributes of the subject; `ssl` has them as a sequence of sets."""
+    for attributes in certificate.get("subject", ()):
+        yield from attributes
+
+
+def _at(name: str, address: object) -> str:
     host = address[0] if isinstance(address, tuple) and address else ""
-    return Peer(user=f"anonymous@{host}" if host else "anonymous")
+    return f"{name}@{host}" if host else name
 
 
 def user_name(uid: int) -> str:

@@ -15,7 +15,13 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from fleet.api.endpoint import Endpoint, connect_failure, parse_endpoint, tls_context
+from fleet.api.endpoint import (
+    Endpoint,
+    broken_connection,
+    connect_failure,
+    parse_endpoint,
+    tls_context,
+)
 from fleet.api.fallback import report_of
 from fleet.api.patience import Patience
 from fleet.api.replies import document_in, error_of, is_unknown_here, names_in
@@ -50,7 +56,7 @@ SILENCE_S = 15.0
 # fleet 1.0's own period; source: fleetctl's waiting for units.
 POLL_S = 0.25
 # Beyond this, all units are watched and those not asked for passed over.
-_MAX_QUERY_BYTES = 256 * 1024
+_MAX_QUERY_BYTES = 64 * 1024
 
 
 class FleetClient:
@@ -361,9 +367,7 @@ class FleetClient:
         except httpx.ConnectError as error:
             raise Unavailable(connect_failure(self._endpoint, error)) from error
         except httpx.HTTPError as error:
-            raise Unavailable(
-                f"the connection to {self._endpoint} broke: {str(error) or type(error).__name__}"
-            ) from error
+            raise Unavailable(broken_connection(self._endpoint, error)) from error
 
 
 def _transport(

@@ -84,6 +84,18 @@ def connect_failure(endpoint: Endpoint, error: BaseException) -> str:
     return f"cannot connect to {endpoint}: {cause or error}"
 
 
+def broken_connection(endpoint: Endpoint, error: BaseException) -> str:
+    """That the connection broke, and what it may be, in one sentence."""
+    told = f"the connection to {endpoint} broke: {str(error) or type(error).__name__}"
+    if endpoint.is_tls:
+        # A server of TLS 1.3 looks at the certificate when its client believes to be in already.
+        told += (
+            "; if it asks who you are, --cert-file and --key-file have to show a certificate "
+            "that it trusts and that has not expired"
+        )
+    return told
+
+
 def _tcp_failure(endpoint: Endpoint, cause: BaseException) -> str:
     match cause:
         case ConnectionRefusedError():

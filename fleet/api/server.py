@@ -1,7 +1,8 @@
-"""The API over HTTP: sockets, the kernel's word on who is asking, bodies and streams.
+"""The API over HTTP: sockets, who is asking, requests and streams.
 
-What a request means and what is answered is decided in `service`. A write goes on to its end even
-if its sender goes away; anything else is let go then.
+What a request means and what is answered is decided in `service`; how much a client may send, and
+how slowly, in `exchange` and `connections`. A write goes on to its end even if its sender goes
+away; anything else is let go then.
 """
 
 import asyncio
@@ -9,15 +10,19 @@ import contextlib
 import logging
 import os
 import socket
+import ssl
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from fleet.api import access
+from fleet.api import access, exchange, tcp
 from fleet.api.access import Peer, Verb
 from fleet.api.answers import UNABLE, Answer, Refused, error_answer, error_document, json_answer
+from fleet.api.connections import Connections
+from fleet.api.exchange import Exchange, Intake
 from fleet.api.follow import Follower, Following
 from fleet.api.listen import Listener, admit_readers, listen_at
 from fleet.api.metrics import Kind, Metric, Sample
@@ -31,9 +36,6 @@ from fleet.registry import Registry
 
 _log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 16 * 1024 * 1024
-# A request line has to hold the names of a thousand units that are watched.
-MAX_LINE_BYTES = 512 * 1024
 SIGN_OF_LIFE_S = 5.0
 # fleetd registers its machine within half a second where its store answers.
 START_S = 2.0
@@ -41,10 +43,11 @@ _LOOK_S = 0.05
 NDJSON = "application/x-ndjson"
 # How long stop() waits for requests under way.
 _STOP_S = 5.0
-# How long a client may take to send a body.
-_BODY_S = 60.0
 # How long the machine's user and group database may take.
 _WHO_S = 5.0
+_BUSY = exchange.raw_answer(
+    503, "Service Unavailable", "all connections of this API are at work: try again later"
+)
 
 
 class ApiServer:
@@ -62,6 +65,8 @@ class ApiServer:
         find_group: Callable[[str], int | None] = access.find_group,
         sign_of_life_s: float = SIGN_OF_LIFE_S,
         start_s: float = START_S,
+        tls: ssl.SSLContext | None = None,
+        insecure_tcp: bool = False,
     ) -> None:
         """`may_serve` gives the reason for answering nothing just now, or None.
 
@@ -69,7 +74,8 @@ class ApiServer:
         systemd may have started fleetd for this very request.
 
         `gather` gives the metrics of the rest of the process; `hostname` stands after the user's
-        name beside what they write.
+        name beside what they write. `tls` is what TCP sockets are served with; without it they are
+        only served if `insecure_tcp` says so.
         """
         self._version = version
         self._sign_of_life_s = sign_of_life_s
@@ -87,6 +93,10 @@ class ApiServer:
             may_serve=may_serve,
             gather=self._metrics,
         )
+        self._tls = tls
+        self._insecure_tcp = insecure_tcp
+        self._intake = Intake()
+        self._connections: list[Connections] = []
         self._writes: set[asyncio.Task[Answer]] = set()
         self._own_listener: Listener | None = None
         self._runner: web.AppRunner | None = None
@@ -96,33 +106,44 @@ class ApiServer:
     ) -> None:
         """Serve on a Unix socket at the path, or on sockets that listen already, or on both.
 
-        Raises Conflict, InvalidRequest or Unavailable if the path cannot be listened on.
+        Raises Conflict, InvalidRequest or Unavailable if the path cannot be listened on, and
+        InvalidRequest for a TCP socket that is not to be served.
         """
-        listeners = list(sockets)
+        for each in sockets:
+            tcp.check_listener(each, has_tls=self._tls is not None, insecure=self._insecure_tcp)
         for path in map(_path_of, sockets):
             if path is not None:
                 admit_readers(path, self._find_group)
+        listeners = list(sockets)
         if unix_path is not None:
             self._own_listener = listen_at(unix_path, self._find_group)
             listeners.append(self._own_listener.socket)
-        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
         app.on_response_prepare.append(self._set_headers)
         self._runner = web.AppRunner(
-            app,
-            access_log=None,
-            handle_signals=False,
-            handler_cancellation=True,
-            max_line_size=MAX_LINE_BYTES,
-            shutdown_timeout=_STOP_S,
+            app, handle_signals=False, handler_cancellation=True, shutdown_timeout=_STOP_S
         )
         await self._runner.setup()
         self._patient_until_s = asyncio.get_running_loop().time() + self._start_s
-        for listener in listeners:
-            await web.SockSite(self._runner, listener).start()
+        self._connections = [self._serve(self._runner, each) for each in listeners]
+
+    def _serve(self, runner: web.AppRunner, listener: socket.socket) -> Connections:
+        server = runner.server
+        if server is None:
+            raise AssertionError("the runner is set up")
+        tls = self._tls if tcp.is_tcp(listener) else None
+        if tcp.is_tcp(listener) and tls is None:
+            _log.warning(
+                "whoever reaches the TCP socket %s may change the cluster: api_insecure is set",
+                tcp.address_of(listener),
+            )
+        return Connections(listener, lambda: Exchange(server), tls=tls, busy_answer=_BUSY)
 
     async def stop(self) -> None:
         """End all streams, let requests under way come to their end, and close the sockets."""
+        for connections in self._connections:
+            await connections.close()
         await self._following.close(Unavailable("fleetd is stopping"))
         if self._runner is not None:
             await self._runner.cleanup()
@@ -133,6 +154,13 @@ class ApiServer:
     # One request
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        async with contextlib.AsyncExitStack() as stack:
+            if request.transport is not None:
+                for connections in self._connections:
+                    stack.enter_context(connections.work(request.transport))
+            return await self._reply(request)
+
+    async def _reply(self, request: web.Request) -> web.StreamResponse:
         endpoint = ""
         try:
             answer = await self._readiness()
@@ -151,7 +179,7 @@ class ApiServer:
             _log.exception("%s %r failed", request.method, request.path)
             answer = json_answer(error_document(500, ""), 500)
         self._service.count(endpoint, answer.status)
-        return _response(answer)
+        return await exchange.send(request, answer)
 
     async def _readiness(self) -> Answer | None:
         loop = asyncio.get_running_loop()
@@ -166,12 +194,11 @@ class ApiServer:
             peer=peer,
             query={key: request.query.getall(key) for key in request.query},
             content_types=tuple(request.headers.getall("Content-Type", ())),
-            body=await _body(request),
         )
-        answering = self._service.answer(call)
-        if route.endpoint.verb is Verb.WRITE:
-            return await self._to_its_end(answering)
-        return await answering
+        if route.endpoint.verb is Verb.READ:
+            return await self._service.answer(call)
+        async with self._intake.body_of(request) as body:
+            return await self._to_its_end(self._service.answer(replace(call, body=body)))
 
     async def _to_its_end(self, answering: Coroutine[Any, Any, Answer]) -> Answer:
         """Do a write that must not stop half-way when whoever asked for it goes away."""
@@ -191,7 +218,7 @@ class ApiServer:
         if transport is None or connection is None:
             raise Refused(400, "the client is gone")
         if connection.family != socket.AF_UNIX:
-            return access.remote_peer(transport.get_extra_info("peername"))
+            return self._remote_peer(transport)
         try:
             if access.peer_uid(connection) == 0:
                 return access.local_peer(connection)
@@ -200,6 +227,12 @@ class ApiServer:
         except OSError as error:
             # TimeoutError is one of them.
             raise Denied(f"this machine cannot tell who you are: {error}") from error
+
+    def _remote_peer(self, transport: asyncio.BaseTransport) -> Peer:
+        address = transport.get_extra_info("peername")
+        if self._tls is None:
+            return access.anonymous_peer(address)
+        return access.certified_peer(transport.get_extra_info("peercert"), address)
 
     # Streams
 
@@ -211,14 +244,16 @@ class ApiServer:
                 await response.prepare(request)
                 self._service.count(Endpoint.WATCH.value, response.status)
                 try:
-                    await self._tell(follower, response)
+                    await self._tell(request, follower, response)
                 except Unavailable as error:
                     document = error_document(503, f"{UNABLE}: {error}")
-                    await response.write(render(document) + b"\n")
+                    await exchange.write(request, response, render(document) + b"\n")
                 await response.write_eof()
         return response
 
-    async def _tell(self, follower: Follower, response: web.StreamResponse) -> None:
+    async def _tell(
+        self, request: web.Request, follower: Follower, response: web.StreamResponse
+    ) -> None:
         """Write what the follower learns, until that ends; raises Unavailable when it does."""
         silent_without_store = 0
         while True:
@@ -228,12 +263,13 @@ class ApiServer:
             if silent_without_store == 2:
                 raise Unavailable("the store has not answered for some time; watch again later")
             lines = [render(encode_report(told)) + b"\n" for told in reports]
-            await response.write(b"".join(lines) or b"\n")
+            await exchange.write(request, response, b"".join(lines) or b"\n")
 
     # Headers and metrics
 
     async def _set_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         """fleet 1.0 named itself in all answers but those it gave while it could not serve."""
+        exchange.make_own(response)
         if response.status == 503:
             response.headers.popall("Server", None)
         else:
@@ -260,23 +296,3 @@ def _path_of(listener: socket.socket) -> Path | None:
 def watched_units(names: Sequence[str]) -> frozenset[UnitName] | None:
     """The units that are to be watched, None for all; raises InvalidRequest."""
     return frozenset(parse_name(name) for name in names) or None
-
-
-async def _body(request: web.Request) -> bytes:
-    """The body of a request; raises Refused if it is too large, too slow or broken."""
-    try:
-        async with asyncio.timeout(_BODY_S):
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise Refused(413, f"the body of a request has at most {MAX_BODY_BYTES} bytes") from error
-    except TimeoutError as error:
-        raise Refused(408, f"the body of the request did not come within {_BODY_S:g} s") from error
-    except web.RequestPayloadError as error:
-        raise Refused(400, "the body of the request cannot be read") from error
-
-
-def _response(answer: Answer) -> web.Response:
-    headers = dict(answer.headers)
-    if answer.content_type:
-        headers["Content-Type"] = answer.content_type
-    return web.Response(status=answer.status, body=answer.body, headers=headers)

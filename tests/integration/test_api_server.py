@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import datetime
 import json
 import os
 import socket
@@ -17,10 +16,6 @@ from typing import Any
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from fleet.api.access import READERS, WRITERS
 from fleet.api.client import FleetClient
@@ -34,6 +29,7 @@ from fleet.registry import Registry, UnitChange
 from fleet.states import TargetState
 from fleet.store.memory import MemoryStore
 from fleet.unit import parse_unit
+from tests.integration.authority import Authority
 
 pytestmark = pytest.mark.realtime
 
@@ -66,7 +62,8 @@ class Served:
 async def serving(tmp_path: Path, **settings: Any) -> AsyncIterator[Served]:
     store = MemoryStore()
     registry = Registry(store, Keys())
-    server = ApiServer(registry, version="2.0.0", hostname="box", find_group=GIDS.get, **settings)
+    given = {"insecure_tcp": True, **settings}
+    server = ApiServer(registry, version="2.0.0", hostname="box", find_group=GIDS.get, **given)
     listener = socket.create_server(("127.0.0.1", 0))
     path = tmp_path / "fleet.sock"
     await server.start(unix_path=path, sockets=[listener])
@@ -477,55 +474,6 @@ async def test_refusals_come_through_as_fleets_errors(tmp_path: Path) -> None:
 
 
 # TLS
-
-
-class Authority:
-    """A certificate authority of one test, and what it signs."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.file = folder / f"{name}.pem"
-        constraints = x509.BasicConstraints(ca=True, path_length=None)
-        certificate = self._sign(self._name, self._key, constraints)
-        self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-    def issue(self, host: str) -> tuple[Path, Path]:
-        """The files of a certificate for the host, and of its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-        alternative = x509.SubjectAlternativeName([x509.DNSName(host)])
-        certificate = self._sign(name, key, alternative)
-        files = self._folder / f"{host}.crt", self._folder / f"{host}.key"
-        files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        files[1].write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        return files
-
-    def _sign(
-        self,
-        subject: x509.Name,
-        key: ec.EllipticCurvePrivateKey,
-        extension: x509.ExtensionType,
-    ) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(hours=1))
-            .add_extension(extension, critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
 
 
 @contextlib.asynccontextmanager

@@ -24,7 +24,7 @@ _FOLDERS = {
 
 _THIRD_PARTY = {
     "httpx": ("fleet/store/etcd*.py", "fleet/api/client.py"),
-    "aiohttp": ("fleet/api/server.py",),
+    "aiohttp": ("fleet/api/server.py", "fleet/api/exchange.py"),
     "dbus_next": ("agent/dbus.py",),
     "asyncssh": ("cli/tunnel/*",),
     "click": ("cli/*",),

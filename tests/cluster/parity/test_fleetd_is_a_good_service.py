@@ -130,7 +130,7 @@ def test_both_sockets_of_systemd_are_served_by_whom_they_are_meant_for(operator:
 
     assert [as_user(user, "list-unit-files") for user in ("walt", "vera", "nora")] == [0, 0, 1]
     assert [as_user(user, "load", "hello") for user in ("vera", "nora", "walt")] == [1, 1, 0]
-    # TCP has no users; without the socket unit there is none.
+    # TCP has no users, with api_insecure=true.
     endpoint = f"http://127.0.0.1:{TCP_PORT}"
     _run(operator, "fleet1", f"runuser -u nora -- fleetctl --endpoint={endpoint} list-units")
 

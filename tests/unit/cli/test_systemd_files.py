@@ -21,7 +21,9 @@ def test_the_sample_configuration_changes_nothing() -> None:
 
 @pytest.mark.parametrize("line", OPTIONS)
 def test_every_option_of_the_sample_is_understood(line: str) -> None:
+    api = "api_certfile=/c\napi_keyfile=/k\napi_cafile=/ca\n"
     pairs = {
+        **dict.fromkeys(("api_certfile", "api_keyfile", "api_cafile"), api),
         "etcd_password": 'etcd_username="fleet"',
         "etcd_certfile": "etcd_keyfile=/etc/fleet/client-key.pem",
         "etcd_keyfile": "etcd_certfile=/etc/fleet/client.pem",
@@ -30,7 +32,7 @@ def test_every_option_of_the_sample_is_understood(line: str) -> None:
 
     _, warnings = parse_config(f"{needed}\n{line}\n", "sample", {})
 
-    assert warnings == ()
+    assert [each for each in warnings if "a second time" not in each] == []
 
 
 def test_the_sample_names_every_option() -> None:

@@ -61,6 +61,9 @@ def test_every_option_can_be_set() -> None:
         on_stop=leave
         data_directory=/d
         socket=/s
+        api_certfile=/ac
+        api_keyfile=/ak
+        api_cafile=/aca
         mass_loss_hold=1m30s
     """)
 
@@ -85,6 +88,9 @@ def test_every_option_can_be_set() -> None:
         on_stop=OnStop.LEAVE,
         data_directory=Path("/d"),
         socket=Path("/s"),
+        api_certfile=Path("/ac"),
+        api_keyfile=Path("/ak"),
+        api_cafile=Path("/aca"),
         mass_loss_hold_s=90.0,
     )
 
@@ -192,6 +198,13 @@ def test_password_in_a_url_is_refused_and_not_repeated() -> None:
     [
         pytest.param("etcd_keyfile=/k", "etcd_keyfile and etcd_certfile", id="key alone"),
         pytest.param("etcd_certfile=/c", "etcd_keyfile and etcd_certfile", id="certificate alone"),
+        pytest.param("api_certfile=/c\napi_keyfile=/k", "set all three", id="TLS that asks nobody"),
+        pytest.param("api_cafile=/a", "set all three", id="an authority alone"),
+        pytest.param(
+            "api_certfile=/c\napi_keyfile=/k\napi_cafile=/a\napi_insecure=true",
+            "contradict each other",
+            id="TLS and none",
+        ),
         pytest.param("etcd_password=p", "etcd_password is set without etcd_username", id="no user"),
     ],
 )
