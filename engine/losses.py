@@ -27,7 +27,7 @@ https://kubernetes.io/docs/concepts/architecture/nodes/#rate-limits-on-eviction
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
-from engine.scheduler import short
+from engine.reasons import short
 from fleet.machine import MachineId
 
 # How soon to look at the leases of fading machines again.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 
 from engine.losses import EngineMemory, Losses, LossRules, weigh_losses
-from engine.scheduler import short
+from engine.reasons import short, summarise
 from engine.settle import Settlement, Situation, settle
 from engine.tasks import Task, TaskKind
 from fleet.cluster import Assignment, Cluster, Refusal, UnitRecord
@@ -19,7 +19,6 @@ from fleet.options import find_contradiction
 from fleet.states import TargetState, UnitState
 
 TEMPLATE = "it is a template: start an instance of it"
-_HOW_MANY_REASONS = 3
 # systemd's words for a unit of which nothing runs.
 _AT_REST = frozenset({"inactive", "failed"})
 
@@ -273,24 +272,6 @@ def _refusal_tasks(cluster: Cluster, settlement: Settlement) -> Iterator[Task]:
         if unit not in wanted:
             reason = "nothing keeps it from running" if unit in settlement.homes else "not wanted"
             yield Task(kind=TaskKind.CLEAR, unit=unit, reason=reason)
-
-
-def summarise(reasons: Mapping[str, str]) -> str:
-    """The reasons as one sentence: each once, with the machines it holds for."""
-    if "" in reasons:
-        return reasons[""]
-    machines: dict[str, list[MachineId]] = {}
-    for machine, reason in sorted(reasons.items()):
-        machines.setdefault(reason, []).append(MachineId(machine))
-    told = [
-        f"machine {short(found[0])}: {reason}"
-        if len(found) == 1
-        else f"{len(found)} machines: {reason}"
-        for reason, found in machines.items()
-    ]
-    more = len(told) - _HOW_MANY_REASONS
-    tail = [f"and {more} reasons more"] if more > 0 else []
-    return "; ".join(["no machine suits it", *told[:_HOW_MANY_REASONS], *tail])
 
 
 def _file_tasks(cluster: Cluster, row_tasks: Iterable[Task]) -> Iterator[Task]:

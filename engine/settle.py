@@ -13,8 +13,10 @@ move; and moving a running unit for one that waits.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from engine.board import Board
+from engine.reasons import short
 from engine.relations import Group, Relations
-from engine.scheduler import Board, choose, short
+from engine.scheduler import choose
 from fleet.cluster import Assignment, UnitRecord
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName

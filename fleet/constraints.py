@@ -33,7 +33,7 @@ def able_to_run(
     Replaces. The unit itself among the neighbours is passed over. A unit that `Replaces` names
     does not stand in the way but has to leave; two that replace each other leave each other alone.
     """
-    reason = _machine_refusal(asked, machine) or _peer_refusal(asked, neighbours)
+    reason = machine_refusal(asked, machine) or _peer_refusal(asked, neighbours)
     if reason:
         return Verdict(reason)
     others = {other: theirs for other, theirs in neighbours.items() if other != name}
@@ -52,12 +52,8 @@ def able_to_run(
     return Verdict(displaces=tuple(displaces))
 
 
-def first_match(patterns: Iterable[str], name: str) -> str | None:
-    """The first pattern that matches the name, or None."""
-    return next((pattern for pattern in patterns if glob_matches(pattern, name)), None)
-
-
-def _machine_refusal(asked: Requirements, machine: Machine) -> str:
+def machine_refusal(asked: Requirements, machine: Machine) -> str:
+    """Why the machine is not what the unit asks for, whatever runs there; nothing if it is."""
     if asked.machine_id is not None and not machine.answers_to(asked.machine_id):
         return f"the unit asks for MachineID={asked.machine_id}"
     for key, choices in sorted(asked.metadata.items()):
@@ -66,6 +62,11 @@ def _machine_refusal(asked: Requirements, machine: Machine) -> str:
             has = f"{key}={machine.metadata[key]}" if key in machine.metadata else f"no {key}"
             return f"the unit asks for metadata {wanted}, the machine has {has}"
     return ""
+
+
+def first_match(patterns: Iterable[str], name: str) -> str | None:
+    """The first pattern that matches the name, or None."""
+    return next((pattern for pattern in patterns if glob_matches(pattern, name)), None)
 
 
 def _peer_refusal(asked: Requirements, neighbours: Mapping[UnitName, Requirements]) -> str:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from engine.scheduler import Board, choose
+from engine.board import Board
+from engine.scheduler import choose
 from fleet.machine import MachineId
 from fleet.names import UnitName
 from tests.unit.engine.worlds import machine, unit

@@ -1,0 +1,362 @@
+"""The living machines and the units on them, indexed for the scheduler's questions.
+
+What a question costs depends on what it is about, not on how many machines there are: a unit that
+nobody repels and that repels nobody is judged without a look at its neighbours, and the machines
+that a unit may like at all come in order out of `lanes`. `touched` is a diary: every change to a
+machine's units adds the machine, so that who was refused need ask again only where there is news.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from engine.lanes import Lane, Rank
+from engine.traits import Likes, Traits, likes_of
+from fleet.constraints import Verdict, able_to_run, machine_refusal
+from fleet.machine import Machine, MachineId
+from fleet.names import UnitName, split_name
+from fleet.options import Requirements
+
+Veto = Callable[[UnitName, UnitName], str]
+Units = Mapping[UnitName, Requirements]
+Templates = tuple[UnitName, ...]
+_Condition = tuple[str, set[MachineId]]
+
+_ABLE = Verdict()
+_NOBODY: Mapping[MachineId, int] = {}
+# More kinds of requirements than this are not remembered.
+_MOST_FITS = 256
+# Beyond this part of the machines with an instance, a template has a lane of its own.
+_CROWDED_PART = 10
+
+
+@dataclass(slots=True)
+class _Place:
+    machine: Machine
+    staying: dict[UnitName, Requirements] = field(default_factory=dict)
+    repelling: dict[UnitName, Requirements] = field(default_factory=dict)
+    leaving: dict[UnitName, Requirements] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Fit:
+    """Machines that are what some units ask for, and those machines in order."""
+
+    asked: tuple[Requirements, ...]
+    machines: set[MachineId]
+    lanes: dict[Templates, Lane] = field(default_factory=dict)
+
+
+class Board:
+    """The machines and their units. `veto(unit, other)` says why a unit may not displace another,
+    or nothing."""
+
+    def __init__(self, machines: Iterable[Machine] = (), veto: Veto | None = None) -> None:
+        self._places: dict[MachineId, _Place] = {}
+        self._traits = Traits()
+        self._fits: dict[frozenset[Likes], _Fit] = {}
+        self._where: dict[UnitName, set[MachineId]] = {}
+        self._instances: dict[UnitName, dict[MachineId, int]] = {}
+        self._veto = veto
+        self.touched: list[MachineId] = []
+        for machine in sorted(machines, key=lambda machine: machine.id):
+            self.add(machine)
+
+    # The machines
+
+    @property
+    def machines(self) -> Collection[MachineId]:
+        return self._places.keys()
+
+    def add(self, machine: Machine) -> None:
+        """The machine is there, with nothing on it if it is new, or with other metadata."""
+        place = self._places.get(machine.id)
+        if place is None:
+            self._places[machine.id] = _Place(machine)
+        else:
+            place.machine = machine
+        self._traits.add(machine)
+        for fit in self._fits.values():
+            if _is_what_they_ask(machine, fit.asked):
+                fit.machines.add(machine.id)
+                for lane in fit.lanes.values():
+                    lane.lower(machine.id)
+            else:
+                self._drop(machine.id, fit)
+        self.touched.append(machine.id)
+
+    def remove(self, machine: MachineId) -> None:
+        """The machine is there no more, nor anything on it."""
+        self.clear(machine)
+        del self._places[machine]
+        self._traits.remove(machine)
+        for fit in self._fits.values():
+            self._drop(machine, fit)
+
+    def _drop(self, machine: MachineId, fit: _Fit) -> None:
+        fit.machines.discard(machine)
+        for lane in fit.lanes.values():
+            lane.remove(machine)
+
+    # The units
+
+    def put(self, unit: UnitName, asked: Requirements, machine: MachineId) -> None:
+        """The unit stays on the machine; if it was leaving it, no longer."""
+        place = self._places[machine]
+        place.leaving.pop(unit, None)
+        if unit in place.staying:
+            self.take(unit, machine)
+        place.staying[unit] = asked
+        if asked.conflicts or asked.replaces:
+            place.repelling[unit] = asked
+        self._where.setdefault(unit, set()).add(machine)
+        template = template_of(unit)
+        if template:
+            count = self._instances.setdefault(template, {})
+            count[machine] = count.get(machine, 0) + 1
+        self.touched.append(machine)
+
+    def take(self, unit: UnitName, machine: MachineId) -> None:
+        """The unit is not on the machine after all."""
+        self._take(unit, self._places[machine])
+        self._lower(machine)
+
+    def clear(self, machine: MachineId) -> None:
+        """Nothing is on the machine, nor leaves it."""
+        place = self._places[machine]
+        for unit in tuple(place.staying):
+            self._take(unit, place)
+        place.leaving.clear()
+        self._lower(machine)
+
+    def _take(self, unit: UnitName, place: _Place) -> None:
+        machine = place.machine.id
+        del place.staying[unit]
+        place.repelling.pop(unit, None)
+        where = self._where[unit]
+        where.discard(machine)
+        if not where:
+            del self._where[unit]
+        template = template_of(unit)
+        if template:
+            count = self._instances[template]
+            count[machine] -= 1
+            if not count[machine]:
+                del count[machine]
+
+    def _lower(self, machine: MachineId) -> None:
+        for fit in self._fits.values():
+            if machine in fit.machines:
+                for lane in fit.lanes.values():
+                    lane.lower(machine)
+        self.touched.append(machine)
+
+    def let_leave(self, unit: UnitName, asked: Requirements, machine: MachineId) -> None:
+        """The unit runs on the machine for a while yet: it repels, but nobody can lean on it."""
+        self._places[machine].leaving[unit] = asked
+        self.touched.append(machine)
+
+    def has_left(self, unit: UnitName, machine: MachineId) -> bool:
+        """The unit is not waited for on the machine; whether it was."""
+        if self._places[machine].leaving.pop(unit, None) is None:
+            return False
+        self.touched.append(machine)
+        return True
+
+    def staying(self, machine: MachineId) -> Units:
+        """The units that stay on the machine."""
+        return self._places[machine].staying
+
+    def leaving(self, machine: MachineId) -> Units:
+        """The units that will leave the machine, but still run there."""
+        return self._places[machine].leaving
+
+    def load(self, machine: MachineId) -> int:
+        """How many units stay on the machine."""
+        return len(self._places[machine].staying)
+
+    def instances(self, template: UnitName | None, machine: MachineId) -> int:
+        """How many instances of the template stay on the machine."""
+        return self._instances.get(template, _NOBODY).get(machine, 0) if template else 0
+
+    def followers(self, unit: UnitName, machine: MachineId) -> tuple[UnitName, ...]:
+        """The units on the machine that are there because this one is."""
+        staying = self._places[machine].staying
+        return tuple(sorted(name for name, asked in staying.items() if unit in asked.machine_of))
+
+    # Where a unit may go
+
+    def rank(self, templates: Templates, machine: MachineId) -> Rank:
+        """What machines are tried by, the lowest first."""
+        alike = sum(self.instances(template, machine) for template in templates)
+        return alike, len(self._places[machine].staying), machine
+
+    def first(
+        self, group: Units, templates: Templates, accepts: Callable[[MachineId], bool]
+    ) -> MachineId | None:
+        """The first machine in order of rank that is accepted.
+
+        Those are left out that are not what the units ask for, or lack units that they follow.
+        """
+
+        def rank(machine: MachineId) -> Rank:
+            return self.rank(templates, machine)
+
+        few = self._few(group)
+        if few is not None:
+            return next(filter(accepts, sorted(few, key=rank)), None)
+        fit = self._fit(group)
+        with_alike = [self._instances.get(template, _NOBODY) for template in templates]
+        if sum(map(len, with_alike)) * _CROWDED_PART > len(fit.machines):
+            if templates not in fit.lanes:
+                fit.lanes[templates] = Lane(fit.machines, rank)
+            return fit.lanes[templates].first(accepts)
+        crowd = set().union(*with_alike)
+        lane = fit.lanes[()]
+        if not crowd:
+            return lane.first(accepts)
+        found = lane.first(lambda machine: machine not in crowd and accepts(machine))
+        if found is None:
+            rest = sorted(crowd & fit.machines, key=rank)
+            found = next(filter(accepts, rest), None)
+        return found
+
+    def _few(self, group: Units) -> set[MachineId] | None:
+        """The machines that may be tried, if what the units follow or name leaves but few."""
+        found = [self._where.get(peer, set()) for peer in _peers(group)]
+        found += [
+            self._traits.liked(likes_of(asked))
+            for asked in group.values()
+            if asked.machine_id is not None
+        ]
+        if not found:
+            return None
+        there = (self._places[machine].machine for machine in set.intersection(*found))
+        asked = tuple(group.values())
+        return {machine.id for machine in there if _is_what_they_ask(machine, asked)}
+
+    def _fit(self, group: Units) -> _Fit:
+        likes = frozenset(map(likes_of, group.values()))
+        fit = self._fits.get(likes)
+        if fit is None:
+            if len(self._fits) >= _MOST_FITS:
+                self._fits.clear()
+            machines = set.intersection(*map(self._traits.liked, likes))
+            fit = self._fits[likes] = _Fit(tuple(group.values()), machines)
+            fit.lanes[()] = Lane(machines, lambda machine: self.rank((), machine))
+        return fit
+
+    def unsuited(self, group: Units) -> Counter[str]:
+        """Why `first` leaves machines out, with how many machines each reason holds for."""
+        counts: Counter[str] = Counter()
+        left = set(self._places)
+        for unit, asked in group.items():
+            for reason, suited in self._conditions(asked, group):
+                tail = reason if len(group) == 1 else _not_here(unit, reason)
+                counts[tail] += len(left - suited)
+                left &= suited
+        return counts
+
+    def _conditions(
+        self, asked: Requirements, group: Units
+    ) -> Iterator[tuple[str, set[MachineId]]]:
+        """What a unit asks for of a machine, each as a reason, with the machines that have it."""
+        if asked.machine_id is not None:
+            liked = self._traits.liked((asked.machine_id, ()))
+            yield f"the unit asks for MachineID={asked.machine_id}", liked
+        for key, choices in sorted(asked.metadata.items()):
+            wanted = " or ".join(f"{key}={choice}" for choice in sorted(choices))
+            liked = self._traits.liked((None, ((key, choices),)))
+            yield f"the unit asks for metadata {wanted}", liked
+        for peer in asked.machine_of:
+            if peer not in group:
+                there = self._where.get(UnitName(peer), set())
+                yield f"MachineOf={peer}, which is not here", there
+
+    # Whether a unit may be on a machine
+
+    def judge(self, group: Units, machine: MachineId, *, heed_leaving: bool = True) -> Verdict:
+        """Whether the units, one or several that need each other, may be on the machine now.
+
+        Units about to leave the machine stand in the way unless `heed_leaving` is false.
+        """
+        place = self._places[machine]
+        if len(group) == 1:
+            ((unit, asked),) = group.items()
+            return self._judge_one(unit, asked, place, _near(asked, place), heed_leaving)
+        displaces: set[UnitName] = set()
+        for unit, asked in group.items():
+            near = place.staying | dict(group)
+            verdict = self._judge_one(unit, asked, place, near, heed_leaving)
+            if not verdict.able:
+                return Verdict(_not_here(unit, verdict.reason))
+            displaces.update(verdict.displaces)
+        within = sorted(displaces & group.keys())
+        if within:
+            return Verdict(f"{within[0]} is to go with a unit that replaces it")
+        return Verdict(displaces=tuple(sorted(displaces)))
+
+    def _judge_one(
+        self,
+        unit: UnitName,
+        asked: Requirements,
+        place: _Place,
+        near: Units,
+        heed_leaving: bool,
+    ) -> Verdict:
+        if unit in asked.machine_of:
+            near = {**near, unit: asked}
+        if not (near or place.leaving or asked.machine_of):
+            reason = machine_refusal(asked, place.machine)
+            return Verdict(reason) if reason else _ABLE
+        verdict = able_to_run(unit, asked, place.machine, _by_name(near))
+        if verdict.able and place.leaving and heed_leaving:
+            repelling = asked.only_repelling()
+            beside = able_to_run(unit, repelling, place.machine, _by_name(place.leaving))
+            if not beside.able:
+                return Verdict(f"{beside.reason}, and has not left yet")
+        if verdict.displaces and self._veto is not None:
+            reasons = (self._veto(unit, other) for other in verdict.displaces)
+            return Verdict(next(filter(None, reasons), ""), verdict.displaces)
+        return verdict
+
+    def is_repelled(self, unit: UnitName, asked: Requirements, machine: MachineId) -> bool:
+        """Whether the unit and one that runs on the machine must not run together."""
+        place = self._places[machine]
+        repelling = asked.only_repelling()
+        near = {**_near(repelling, place), **place.leaving}
+        verdict = able_to_run(unit, repelling, place.machine, near)
+        return not verdict.able or bool(verdict.displaces)
+
+
+def template_of(unit: UnitName) -> UnitName | None:
+    """The template that the unit is an instance of, or None."""
+    return split_name(unit).template if "@" in unit else None
+
+
+def _is_what_they_ask(machine: Machine, asked: Iterable[Requirements]) -> bool:
+    return not any(machine_refusal(each, machine) for each in asked)
+
+
+def _peers(group: Units) -> set[UnitName]:
+    """The units beside the group that it follows."""
+    return {UnitName(peer) for asked in group.values() for peer in asked.machine_of} - group.keys()
+
+
+def _not_here(unit: UnitName, reason: str) -> str:
+    return f"{unit}, which it goes with, cannot be here: {reason}"
+
+
+def _near(asked: Requirements, place: _Place) -> Units:
+    """The neighbours that matter to a unit that asks this."""
+    if asked.conflicts or asked.replaces:
+        return place.staying
+    if not asked.machine_of:
+        return place.repelling
+    peers = {UnitName(peer) for peer in asked.machine_of} & place.staying.keys()
+    return place.repelling | {peer: place.staying[peer] for peer in peers}
+
+
+def _by_name(units: Units) -> Units:
+    """The same in order of name, so that of two reasons it is always the same that is given."""
+    return dict(sorted(units.items())) if len(units) > 1 else units
