@@ -188,7 +188,9 @@ class Board:
 
     def rank(self, templates: Templates, machine: MachineId) -> Rank:
         """What machines are tried by, the lowest first."""
-        alike = sum(self.instances(template, machine) for template in templates)
+        alike = 0
+        for template in templates:
+            alike += self._instances.get(template, _NOBODY).get(machine, 0)
         return alike, len(self._places[machine].staying), machine
 
     def first(
@@ -243,7 +245,7 @@ class Board:
                 self._fits.clear()
             machines = set.intersection(*map(self._traits.liked, likes))
             fit = self._fits[likes] = _Fit(tuple(group.values()), machines)
-            fit.lanes[()] = Lane(machines, lambda machine: self.rank((), machine))
+            fit.lanes[()] = Lane(machines, lambda machine: (0, self.load(machine), machine))
         return fit
 
     def unsuited(self, group: Units) -> Counter[str]:

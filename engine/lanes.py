@@ -29,24 +29,26 @@ class Lane:
 
     def first(self, accepts: Callable[[MachineId], bool]) -> MachineId | None:
         """The first machine in order that is accepted; each is asked about once at most."""
+        heap, listed = self._heap, self._listed
         refused: list[Rank] = []
-        try:
-            while self._heap:
-                entry = heapq.heappop(self._heap)
-                machine = entry[2]
-                if self._listed.get(machine) is not entry:
-                    continue
-                now = self._rank(machine)
-                if now != entry:
-                    self._list(machine, now)
-                    continue
-                refused.append(entry)
-                if accepts(machine):
-                    return machine
-            return None
-        finally:
-            for entry in refused:
-                heapq.heappush(self._heap, entry)
+        found = None
+        while heap and found is None:
+            entry = heap[0]
+            machine = entry[2]
+            if listed.get(machine) is not entry:
+                heapq.heappop(heap)
+                continue
+            now = self._rank(machine)
+            if now != entry:
+                listed[machine] = now
+                heapq.heapreplace(heap, now)
+            elif accepts(machine):
+                found = machine
+            else:
+                refused.append(heapq.heappop(heap))
+        for entry in refused:
+            heapq.heappush(heap, entry)
+        return found
 
     def lower(self, machine: MachineId) -> None:
         """The rank of a machine may have fallen; one that is new here comes in."""
