@@ -1,7 +1,7 @@
 # make demo     see it work: three machines, a unit, a power cut, the unit elsewhere
 # make test     every test, on real etcd, systemd, D-Bus and SSH
 # make check    format, lint, types, and who may import what
-# make bench    the numbers of docs/performance.md, measured here
+# make bench    the numbers of docs/performance.md, measured here (a taste: make bench ARGS=--quick)
 # make setup    what a fresh Debian 12 machine lacks; the others call it themselves
 
 PYTHON ?= python3
@@ -42,7 +42,7 @@ check: .venv/.ready
 	$(BIN)/pytest --quiet tests/unit/test_architecture.py
 
 bench: root setup
-	$(BIN)/python -P -m tests.bench
+	$(BIN)/python -P -m tests.bench $(ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
