@@ -15,10 +15,10 @@ import os
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any
 
-from dbus_next.aio.message_bus import MessageBus
-from dbus_next.constants import BusType, MessageType
-from dbus_next.errors import AuthError, DBusError
-from dbus_next.message import Message
+from dbus_fast.aio.message_bus import MessageBus
+from dbus_fast.constants import BusType, MessageType
+from dbus_fast.errors import AuthError, DBusError
+from dbus_fast.message import Message
 
 from agent.jobs import Jobs, ended_job
 from agent.journal import journal_tail
@@ -51,7 +51,7 @@ _MATCHES = (
     f"member='NameOwnerChanged',arg0='{_SYSTEMD}'",
 )
 
-# dbus-next's writer dies of EAGAIN when some 300 calls are sent at once.
+# dbus-fast's writer dies of EAGAIN when some 300 calls are sent at once.
 CALLS_IN_FLIGHT = 32
 # The D-Bus default (`_DBUS_DEFAULT_TIMEOUT_VALUE`), and systemd's own for a reload.
 CALL_S = 25.0
@@ -86,33 +86,13 @@ class _Body(list[Any]):
 
 
 class _Bus(MessageBus):
-    """A connection that lets go of its socket, which dbus-next leaves to the garbage collector."""
-
-    def _setup_socket(self) -> None:
-        try:
-            super()._setup_socket()  # type: ignore[no-untyped-call]
-        except OSError:
-            self._let_go()
-            raise
-
-    async def ended(self) -> None:
-        """Return or raise when the connection has ended."""
-        await self.wait_for_disconnect()  # type: ignore[no-untyped-call]
-
-    def end(self) -> None:
-        """Have the connection end, as if the other side had ended it."""
-        self.disconnect()  # type: ignore[no-untyped-call]
+    """A connection that can be closed at any time, with whatever waits on it."""
 
     def close(self) -> None:
-        """End the connection, with whatever waits on it, and free the socket."""
-        if self.connected:
-            self.end()
-        self._finalize(EOFError("the connection was closed"))  # type: ignore[no-untyped-call]
-        self._let_go()
-
-    def _let_go(self) -> None:
-        self._stream.close()
-        self._sock.close()
+        """End the connection, if there is one, and free the socket."""
+        if self._sock is not None:
+            self.disconnect()
+            self._finalize(EOFError("the connection was closed"))
 
 
 class DbusSystemd:
@@ -152,7 +132,7 @@ class DbusSystemd:
                 await self._call(_DAEMON_PATH, _DAEMON, "AddMatch", "s", rule, destination=_DAEMON)
             await self._subscribe()
             self._changed(None)
-            await bus.ended()
+            await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
         finally:
             self._lose(bus)
 
@@ -336,7 +316,7 @@ class DbusSystemd:
     def _owner_changed(self, owner: str) -> None:
         """systemd left the bus or came back to it, as it does when it re-executes itself."""
         if owner and self._bus is not None:
-            self._bus.end()  # a new session subscribes and reads anew
+            self._bus.disconnect()  # a new session subscribes and reads anew
 
     # Calls
 

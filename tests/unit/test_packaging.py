@@ -54,4 +54,4 @@ def test_what_is_imported_is_what_is_depended_on(project: dict[str, Any]) -> Non
         for requirement in project["project"]["dependencies"]
     }
 
-    assert declared == {"aiohttp", "asyncssh", "click", "dbus_next", "httpx", "tabulate"}
+    assert declared == {"aiohttp", "asyncssh", "click", "dbus_fast", "httpx", "tabulate"}
