@@ -103,8 +103,11 @@ class Actor:
 
         Raises Unavailable if systemd stops answering, and SystemdError if it will not reload.
         """
+        written = {task.unit for task in _of(plan, Kind.WRITE)}
         for task in plan.tasks:
-            _log.info("%s", task)
+            # What is written is linked for the same reason.
+            says_it_again = task.kind is Kind.LINK and task.unit in written
+            _log.log(logging.DEBUG if says_it_again else logging.INFO, "%s", task)
         for task in _of(plan, Kind.STOP):
             self._spawn(self._stopping, task, self._stop)
         gone = await self._unload([task.unit for task in _of(plan, Kind.UNLOAD) if task.unit])

@@ -37,6 +37,11 @@ RETRY_S = 1.0
 REFUSED_S = 5.0
 # How long stops that end one after the other are gathered, to share a reload.
 STOPS_TOGETHER_S = 0.2
+# Where more rows than this change at once, more are on their way: they share a pass. It begins when
+# none has come for a moment, or after so long.
+FEW_ROWS = 8
+ROWS_QUIET_S = 0.02
+ROWS_TOGETHER_S = 0.25
 DOUBT_S = 10.0
 # The shortest sleep: a moment that a timer missed by a rounding error passes within it.
 TICK_S = 0.001
@@ -121,6 +126,7 @@ class Agent:
         clock = asyncio.get_running_loop().time
         while True:
             await self._mirror.wait(self._wait_s(clock()))
+            await self._gather_rows()
             await self._actor.gather_stops(STOPS_TOGETHER_S)
             if not self._may_act:
                 continue
@@ -130,6 +136,16 @@ class Agent:
             except FleetError as error:
                 self._say(str(error))
                 self._retry_s = clock() + RETRY_S
+
+    async def _gather_rows(self) -> None:
+        changed = self._mirror.take_changes()
+        if changed is not None and len(changed) <= FEW_ROWS:
+            return
+        clock = asyncio.get_running_loop().time
+        end_s = clock() + ROWS_TOGETHER_S
+        while clock() < end_s and await self._mirror.wait(ROWS_QUIET_S):
+            pass
+        self._mirror.take_changes()
 
     def _wait_s(self, now_s: float) -> float | None:
         """Until when the loop may sleep; while it could not act anyway, until it is woken."""

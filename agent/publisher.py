@@ -1,6 +1,7 @@
 """Publishing: what this machine says of its units, kept in the store under the machine's lease.
 
-The first change goes out at once and those that follow within PAUSE_S together. Only what differs
+The first change goes out at once and those that follow within PAUSE_S together, or after many
+within a longer pause: a request costs the same for one state as for a hundred. Only what differs
 from what was last written is written; after a new lease that is everything, since what lay under
 the old one ends with it.
 """
@@ -17,7 +18,9 @@ from fleet.store.port import LeaseId, LeaseLost
 
 _log = logging.getLogger(__name__)
 
-PAUSE_S = 0.05
+PAUSE_S = 0.02
+_PAUSE_PER_STATE_S = 0.005
+_LONGEST_PAUSE_S = 0.25
 RETRY_S = 0.5
 
 
@@ -65,8 +68,9 @@ class Publisher:
         while True:
             await self._news.wait()
             self._news.clear()
+            written = 0
             try:
-                await self._flush()
+                written = await self._flush()
                 troubled = False
             except Unavailable as error:
                 if not troubled:
@@ -74,12 +78,13 @@ class Publisher:
                 troubled = True
                 self._news.set()
                 await asyncio.sleep(RETRY_S)
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(pause_after(written))
 
-    async def _flush(self) -> None:
+    async def _flush(self) -> int:
+        """Write what differs, and say of how many units."""
         lease = self._lease
         if lease is None:
-            return
+            return 0
         taken, self._dirty = self._dirty, set()
         changes = {
             unit: self._states.get(unit)
@@ -87,22 +92,28 @@ class Publisher:
             if unit not in self._written or self._states.get(unit) != self._written[unit]
         }
         if not changes:
-            return
+            return 0
         try:
             await self._registry.publish_states(self._machine, changes, lease)
         except LeaseLost as error:
             _log.info("states wait for a new lease: %s", error)
             self._lease = None if self._lease == lease else self._lease
             self._dirty |= taken
-            return
+            return 0
         except BaseException:
             self._dirty |= taken
             raise
         if lease != self._lease:
             self._dirty |= taken  # a new session came in between: under its lease as well
-            return
+            return len(changes)
         for unit, state in changes.items():
             if state is None:
                 self._written.pop(unit, None)
             else:
                 self._written[unit] = state
+        return len(changes)
+
+
+def pause_after(states: int) -> float:
+    """How long changes are gathered after so many states were written at once."""
+    return min(_LONGEST_PAUSE_S, max(PAUSE_S, states * _PAUSE_PER_STATE_S))

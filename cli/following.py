@@ -5,9 +5,10 @@ still waited for.
 """
 
 import asyncio
+import contextlib
 import heapq
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
@@ -28,7 +29,7 @@ _PROGRESS_IN_LOG_S = 30.0
 class Watched(Protocol):
     """The part of the API's client that following needs."""
 
-    def watch(self, names: Sequence[UnitName]) -> AsyncIterator[UnitReport]:
+    def watch(self, names: Sequence[UnitName]) -> AsyncGenerator[UnitReport]:
         """A report of each unit at once, and again whenever one changes."""
         ...
 
@@ -98,36 +99,63 @@ async def follow(
     following.open = {name: (Pending("nothing was reported yet"), begin) for name in goals}
     deadline = begin + attempts * ATTEMPT_S if attempts > 0 else None
     progress = _Progress(screen or Screen(sys.stderr), begin)
-    async with aclosing(_reports(client, list(goals))) as reports:
-        coming = asyncio.ensure_future(anext(reports))
-        try:
-            while following.open and (deadline is None or clock() < deadline):
-                wakings = [following.due[0][0]] if following.due else []
-                wakings += [deadline] if deadline is not None else []
-                wakings.append(progress.next_s)
-                await asyncio.wait([coming], timeout=max(0.0, min(wakings) - clock()))
-                if coming.done():
-                    following.take(coming.result(), clock())
-                    coming = asyncio.ensure_future(anext(reports))
-                progress.show(following.open, clock())
-                if following.due and following.due[0][0] <= clock():
-                    progress.erase()
-                    following.settle(clock())
-        finally:
-            progress.erase()
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
+    incoming = _Incoming(client, list(goals))
+    try:
+        while following.open and (deadline is None or clock() < deadline):
+            wakings = [following.due[0][0]] if following.due else []
+            wakings += [deadline] if deadline is not None else []
+            wakings.append(progress.next_s)
+            for report in await incoming.wait(max(0.0, min(wakings) - clock())):
+                following.take(report, clock())
+            progress.show(following.open, clock())
+            if following.due and following.due[0][0] <= clock():
+                progress.erase()
+                following.settle(clock())
+    finally:
+        progress.erase()
+        await incoming.close()
     return following.finish()
 
 
-async def _reports(client: Watched, names: Sequence[UnitName]) -> AsyncGenerator[UnitReport]:
-    """The stream, which for somebody who waits has no end."""
-    try:
-        async for report in client.watch(names):
-            yield report
-    except Unavailable as error:
-        raise Unavailable(_lost(names, str(error))) from error
-    raise Unavailable(_lost(names, "the stream of reports ended"))
+class _Incoming:
+    """The stream of reports, taken in as fast as it comes: many at a time cost little more."""
+
+    def __init__(self, client: Watched, names: Sequence[UnitName]) -> None:
+        self._client = client
+        self._names = names
+        self._reports: list[UnitReport] = []
+        self._news = asyncio.Event()
+        self._reading = asyncio.ensure_future(self._read())
+        self._reading.add_done_callback(lambda _: self._news.set())
+
+    async def wait(self, timeout_s: float) -> list[UnitReport]:
+        """What has come since the last call, waiting for it that long.
+
+        Raises Unavailable when there will be no more: for somebody who waits it has no end.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._news.wait()
+        reports, self._reports = self._reports, []
+        if not self._reading.done():
+            self._news.clear()
+        elif not reports:
+            await self._reading
+        return reports
+
+    async def close(self) -> None:
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
+
+    async def _read(self) -> None:
+        try:
+            async with aclosing(self._client.watch(self._names)) as stream:
+                async for report in stream:
+                    self._reports.append(report)
+                    self._news.set()
+        except Unavailable as error:
+            raise Unavailable(_lost(self._names, str(error))) from error
+        raise Unavailable(_lost(self._names, "the stream of reports ended"))
 
 
 def _lost(names: Sequence[UnitName], cause: str) -> str:

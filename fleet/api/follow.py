@@ -29,6 +29,10 @@ _log = logging.getLogger(__name__)
 JOIN_S = 5.0
 # With more units than this it costs less to read all records than to name each.
 _FEW = 32
+# Somebody who was told of many units has more gathered before the next word: a storm of changes is
+# told in its outcome, not blow by blow.
+_REST_PER_UNIT_S = 0.001
+_LONGEST_REST_S = 0.25
 
 
 class Stories:
@@ -52,23 +56,37 @@ class Stories:
         """All units of which there is anything to tell."""
         return frozenset(self._of_unit)
 
-    def take_in(self, entries: Mapping[str, Entry], revision: int) -> frozenset[UnitName]:
-        """Look at a newer copy, and say whose story may have changed."""
-        old = self._entries
-        changed = {key for key, entry in entries.items() if _differs(old.get(key), entry)}
-        gone = old.keys() - entries.keys()
-        self._entries, self.revision = dict(entries), revision
+    def take_in(
+        self, entries: Mapping[str, Entry], revision: int, among: Collection[str] | None = None
+    ) -> frozenset[UnitName]:
+        """Look at a newer copy, and say whose story may have changed.
+
+        What changed is looked for `among` these keys, as far as they are known, else among all.
+        """
+        searched = self._entries.keys() | entries.keys() if among is None else among
+        changed = {key for key in searched if self._take(key, entries.get(key))}
+        self.revision = revision
+        shared = {key for key in changed if key.startswith(self._shared_prefixes)}
         touched: set[UnitName] = set()
-        for key in changed | gone:
-            if key.startswith(self._shared_prefixes):
-                continue
+        for key in changed - shared:
             unit = UnitName(key.rpartition("/")[2])
             touched.add(unit)
-            self._index(unit, key, is_there=key not in gone)
-        if any(key.startswith(self._shared_prefixes) for key in changed | gone):
+            self._index(unit, key, is_there=key in self._entries)
+        if shared:
             self._read_shared()
             touched |= self._of_unit.keys()
         return frozenset(touched)
+
+    def _take(self, key: str, entry: Entry | None) -> bool:
+        """Have this under the key; whether it is news."""
+        old = self._entries.get(key)
+        if old is entry or old == entry:  # mostly they are one and the same, seen at once
+            return False
+        if entry is None:
+            del self._entries[key]
+        else:
+            self._entries[key] = entry
+        return True
 
     def tell(self, unit: UnitName) -> UnitReport:
         """The unit's story, whether there is such a unit or not."""
@@ -115,11 +133,6 @@ class Stories:
         self._shared = decode_cluster(self._keys, entries, self.revision)
 
 
-def _differs(old: Entry | None, new: Entry) -> bool:
-    # Mostly they are one and the same, which is seen at once.
-    return old is not new and old != new
-
-
 class Follower:
     """Somebody who follows some units, or all of them; `Following.join` makes one."""
 
@@ -129,6 +142,7 @@ class Follower:
         self._told: dict[UnitName, UnitReport] = {}
         self._untold: set[UnitName] = set()
         self._news = asyncio.Event()
+        self._rests_until_s = 0.0
         self._failure: Unavailable | None = None
 
     async def changes(self, timeout_s: float) -> list[UnitReport]:
@@ -136,9 +150,11 @@ class Follower:
 
         The first call tells of every unit. Raises Unavailable when there will be no more.
         """
+        clock = asyncio.get_running_loop().time
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._news.wait()
+                await asyncio.sleep(max(0.0, self._rests_until_s - clock()))
         if self._failure is not None:
             raise self._failure
         self._news.clear()
@@ -146,6 +162,7 @@ class Follower:
         reports = [self._stories.tell(unit) for unit in untold]
         news = [told for told in reports if self._told.get(told.name) != told]
         self._told |= {told.name: told for told in news}
+        self._rests_until_s = clock() + rest_after(len(news))
         return news
 
     def touch(self, units: Collection[UnitName]) -> None:
@@ -159,6 +176,11 @@ class Follower:
         """Have every further call raise this."""
         self._failure = failure
         self._news.set()
+
+
+def rest_after(units: int) -> float:
+    """How long changes are gathered after so many units were told of; nothing after a few."""
+    return min(_LONGEST_REST_S, units * _REST_PER_UNIT_S) if units > _FEW else 0.0
 
 
 class Following:
@@ -258,7 +280,8 @@ class _Copy:
             await asyncio.gather(copying, return_exceptions=True)
 
     async def _take_in(self) -> None:
-        touched = self.stories.take_in(self.mirror.entries, self.mirror.revision)
+        changed = self.mirror.take_changes()
+        touched = self.stories.take_in(self.mirror.entries, self.mirror.revision, changed)
         for follower in self._followers:
             follower.touch(touched)
         async with self._arrived:

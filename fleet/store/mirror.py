@@ -39,6 +39,7 @@ class Mirror:
         self._resync_s = resync_s
         self._entries: dict[str, Entry] = {}
         self._news = asyncio.Event()
+        self._changed: set[str] | None = None
         self.revision = 0
         self.is_current = False
         self.outages = 0
@@ -58,6 +59,11 @@ class Mirror:
                 return False
         self._news.clear()
         return True
+
+    def take_changes(self) -> frozenset[str] | None:
+        """The keys that changed since the last call; None if it may be any, as at first."""
+        changed, self._changed = self._changed, set()
+        return None if changed is None else frozenset(changed)
 
     def nudge(self) -> None:
         """Make the next wait() return at once."""
@@ -87,6 +93,7 @@ class Mirror:
         if not self.is_current or snapshot.entries != self._entries:
             self._news.set()
         self._entries = dict(snapshot.entries)
+        self._changed = None
         self.revision = snapshot.revision
         self.is_current = True
 
@@ -116,6 +123,8 @@ class Mirror:
                 self._entries.pop(event.key, None)
             else:
                 self._entries[event.key] = event.entry
+            if self._changed is not None:  # so nothing piles up where nobody takes it
+                self._changed.add(event.key)
             self._news.set()
         self.revision = max(self.revision, changes.revision)
 

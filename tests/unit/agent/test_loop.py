@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.fake import FakeSystemd
 from agent.local import LocalUnits
-from agent.loop import DOUBT_S, FULL_PASS_S, Agent
+from agent.loop import DOUBT_S, FEW_ROWS, FULL_PASS_S, ROWS_QUIET_S, Agent
 from fleet.cluster import Assignment
 from fleet.errors import Unavailable
 from fleet.keys import Keys
@@ -73,21 +73,29 @@ class Bench:
         leaving: bool = False,
         stored: bool = True,
     ) -> UnitName:
-        unit, file = UnitName(name), parse_unit(text)
+        puts = self.row(name, text, target=target, leaving=leaving)
+        await self.store.commit([], puts if stored else puts[:1])
+        return UnitName(name)
+
+    def row(
+        self,
+        name: str,
+        text: str = SLEEPER,
+        *,
+        target: TargetState = LAUNCHED,
+        leaving: bool = False,
+    ) -> list[Put]:
+        """The unit's row and its contents, to be written."""
         row = Assignment(
-            unit=unit,
+            unit=UnitName(name),
             machine=ME,
-            hash=file.hash,
+            hash=parse_unit(text).hash,
             file=text_digest(text),
             target=target,
             leaving=leaving,
             reason="least loaded",
         )
-        puts = [self.registry.assignment_put(row)]
-        if stored:
-            puts.append(Put(KEYS.file(row.file), text.encode()))
-        await self.store.commit([], puts)
-        return unit
+        return [self.registry.assignment_put(row), Put(KEYS.file(row.file), text.encode())]
 
     async def unschedule(self, unit: UnitName) -> None:
         await self.store.commit([], [Delete(KEYS.assignment(ME, unit))])
@@ -375,6 +383,32 @@ async def test_replaced_unit_stops_is_rewritten_and_starts(tmp_path: Path) -> No
         )
         assert [call[0] for call in bench.asked()] == ["stop", "link", "start"]
         assert (tmp_path / "units" / unit).read_text() == OTHER
+
+
+async def test_many_rows_that_come_one_after_the_other_share_one_link(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    async with bench.agent():
+        await bench.up("first.service")
+        bench.systemd.calls.clear()
+        for burst in range(3):
+            names = [f"u{burst}-{number}.service" for number in range(FEW_ROWS + 1)]
+            puts = {put.key: put for name in names for put in bench.row(name)}
+            await bench.store.commit([], list(puts.values()))
+            await asyncio.sleep(ROWS_QUIET_S / 2)
+        await bench.published(UnitName(names[-1]), is_up)
+    assert len(bench.asked("link")) == 1
+    assert len(bench.asked("start")) == 3 * (FEW_ROWS + 1)
+
+
+async def test_few_rows_are_acted_upon_at_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    async with bench.agent():
+        await bench.up("first.service")
+        asked_s = now_s()
+        unit = await bench.schedule("second.service")
+        while ("start", unit) not in bench.asked("start"):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert now_s() == asked_s  # the virtual clock: nothing was waited for
 
 
 async def test_replaced_contents_that_systemd_holds_are_reloaded_first(tmp_path: Path) -> None:

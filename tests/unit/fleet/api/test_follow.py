@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from fleet.api.follow import JOIN_S, Following, Stories
+from fleet.api.follow import JOIN_S, Following, Stories, rest_after
 from fleet.api.schema import UnitReport
 from fleet.cluster import Assignment, Hold, Refusal, encode_hold
 from fleet.errors import NotFound, Unavailable
@@ -14,7 +14,7 @@ from fleet.names import UnitName
 from fleet.registry import Registry, UnitChange
 from fleet.states import TargetState, UnitState
 from fleet.store.memory import MemoryStore
-from fleet.store.port import Delete, Put
+from fleet.store.port import Delete, Entry, Put
 from fleet.unit import parse_unit
 
 KEYS = Keys()
@@ -269,3 +269,34 @@ async def test_stories_name_the_units_that_a_change_touches() -> None:
     assert stories.units == {A}
     with pytest.raises(NotFound):
         await registry.destroy(B, by="test")
+
+
+async def test_storm_of_changes_is_told_in_its_outcome_and_a_few_changes_at_once() -> None:
+    registry = a_registry()
+    many = [UnitName(f"m{number}.service") for number in range(100)]
+    await store_units(registry, *many)
+    async with Following(registry).join(None) as follower:
+        clock = asyncio.get_running_loop().time
+        assert len(await follower.changes(AGES_S)) == len(many)
+        before_s = clock()
+        await assign(registry, many[0])
+        await assign(registry, many[1])
+        told = await follower.changes(AGES_S)
+        assert named(told) == [many[0], many[1]]
+        assert clock() - before_s == pytest.approx(rest_after(len(many)))
+        before_s = clock()
+        await assign(registry, many[2])
+        assert named(await follower.changes(AGES_S)) == [many[2]]
+        assert clock() == before_s
+
+
+def test_stories_find_what_changed_among_the_keys_they_are_given() -> None:
+    stories = Stories(KEYS)
+    record = Entry(key=KEYS.unit(A), value=b"{}", created=1, modified=1, lease=None)
+    other = Entry(key=KEYS.unit(B), value=b"{}", created=2, modified=2, lease=None)
+    assert stories.take_in({record.key: record}, 1) == {A}
+    both = {record.key: record, other.key: other}
+    assert stories.take_in(both, 2, [record.key]) == frozenset()
+    assert stories.take_in(both, 3, [other.key]) == {B}
+    assert stories.take_in({other.key: other}, 4, [record.key]) == {A}
+    assert stories.units == {B}

@@ -197,3 +197,25 @@ async def test_mirror_misses_nothing_while_it_reads_again_over_and_over() -> Non
         await asyncio.sleep(0.1)
         assert shown(mirror) == {"/a/x": "499"}
     assert store.watchers == 0
+
+
+async def test_mirror_tells_which_keys_changed_to_whoever_asks() -> None:
+    store = MemoryStore()
+    await put(store, x="1")
+    async with running(Mirror(store, "/a/")) as mirror:
+        assert mirror.take_changes() is None  # everything is new
+        await put(store, y="2")
+        await store.commit([], [Delete("/a/x")])
+        while "/a/x" in mirror.entries:
+            assert await mirror.wait(60)
+        assert mirror.take_changes() == frozenset({"/a/x", "/a/y"})
+        assert mirror.take_changes() == frozenset()
+
+
+async def test_mirror_that_read_everything_again_does_not_know_which_keys_changed() -> None:
+    store = MemoryStore()
+    async with running(Mirror(store, "/a/", resync_s=10)) as mirror:
+        mirror.take_changes()
+        await put(store, x="1")
+        await asyncio.sleep(15)
+        assert mirror.take_changes() is None
