@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
 from cli.waiting import Failed, Goal, Pending, Reached, Verdict, judge
-from fleet.api.schema import UnitReport
+from fleet.api.reports import UnitReport
 from fleet.errors import Unavailable
 from fleet.names import UnitName
 

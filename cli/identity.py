@@ -1,5 +1,6 @@
 """What this machine is: its id, its boot, its address, as fleetd reports them."""
 
+import os
 from pathlib import Path
 
 from fleet import __version__
@@ -46,4 +47,5 @@ def describe_machine(config: Config, machine_id: MachineId, boot_id: str) -> Mac
         metadata=config.metadata,
         version=__version__,
         capabilities={"DISABLE_ENGINE": config.disable_engine},
+        user=os.geteuid() if config.systemd_user else None,
     )

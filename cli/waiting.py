@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cli.tables import legend, render_plain
-from fleet.api.schema import UnitReport
+from fleet.api.reports import UnitReport
 from fleet.machine import MachineId
 from fleet.states import TargetState, UnitState
 

@@ -14,6 +14,7 @@ class Machine:
     """One machine of the cluster, alive as long as its lease is.
 
     `metadata` is what constraints see: the machine's own, with what operators set merged over it.
+    `user` is the uid of the user whose own systemd runs the units, None where it is the system's.
     """
 
     id: MachineId
@@ -22,6 +23,7 @@ class Machine:
     version: str = ""
     boot_id: str = ""
     capabilities: Mapping[str, bool] = field(default_factory=dict)
+    user: int | None = None
 
     @property
     def short_id(self) -> str:
@@ -46,11 +48,13 @@ def encode_machine(machine: Machine) -> dict[str, Any]:
         "version": machine.version,
         "boot_id": machine.boot_id,
         "capabilities": dict(machine.capabilities),
+        "user": machine.user,
     }
 
 
 def decode_machine(document: Mapping[str, Any]) -> Machine:
     """The machine that was stored; raises MALFORMED (fleet/errors.py) if it cannot be read."""
+    user = document.get("user")
     return Machine(
         id=MachineId(str(document["id"])),
         address=str(document.get("address", "")),
@@ -58,4 +62,5 @@ def decode_machine(document: Mapping[str, Any]) -> Machine:
         version=str(document.get("version", "")),
         boot_id=str(document.get("boot_id", "")),
         capabilities={str(k): bool(v) for k, v in document.get("capabilities", {}).items()},
+        user=None if user is None else int(user),
     )

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from cli.completion.candidates import machines, placeable_units, words
 from cli.fleetctl.status import absence, chosen_places
+from cli.looking import Reading, journal_argv
 from cli.options import Option, examples, ssh_port_option
 from cli.settings import Settings
 from fleet.errors import FleetError
@@ -24,16 +24,6 @@ JOURNAL_FORMATS = (
     "short short-full short-iso short-iso-precise short-precise short-monotonic short-delta "
     "short-unix verbose export json json-pretty json-sse json-seq cat with-unit"
 ).split()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What to read of a journal, and how."""
-
-    lines: int = 10
-    follow: bool = False
-    output: str = "short"
-    sudo: bool = False
 
 
 @click.command(
@@ -117,18 +107,18 @@ async def read(
         here = local_machine_id()
         errands = Errands(settings, tunnel, stack, ssh_port=ssh_port, here=here)
         try:
-            return await _read_places(errands, places, journal_argv(name, reading), reading.follow)
+            return await _read_places(errands, places, name, reading)
         except FleetError as error:
             click.echo(str(error), err=True)
             return EXIT_NO_SSH
 
 
 async def _read_places(
-    errands: "Errands", places: "Sequence[Machine]", argv: Sequence[str], follow: bool
+    errands: "Errands", places: "Sequence[Machine]", name: UnitName, reading: Reading
 ) -> int:
     """One machine's journal as it is; of several, each line with its machine."""
     if len(places) == 1:
-        return await errands.run(places[0], argv)
+        return await errands.run(places[0], journal_argv(name, places[0], reading))
     from cli.errands import prefixed
     from cli.tunnel.terminal import write_all
 
@@ -136,18 +126,12 @@ async def _read_places(
         await write_all(1, data)
 
     runs = [
-        errands.run(machine, argv, output=prefixed(f"{machine.short_id}: ", print_out))
+        errands.run(
+            machine,
+            journal_argv(name, machine, reading),
+            output=prefixed(f"{machine.short_id}: ", print_out),
+        )
         for machine in places
     ]
-    statuses = await asyncio.gather(*runs) if follow else [await run for run in runs]
+    statuses = await asyncio.gather(*runs) if reading.follow else [await run for run in runs]
     return next((status for status in statuses if status), 0)
-
-
-def journal_argv(name: UnitName, reading: Reading) -> tuple[str, ...]:
-    """The command that reads the journal."""
-    return (
-        *(("sudo",) if reading.sudo else ()),
-        *("journalctl", "--unit", name, "--no-pager"),
-        *("-n", str(reading.lines), "--output", reading.output),
-        *(("-f",) if reading.follow else ()),
-    )

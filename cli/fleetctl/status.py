@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.completion.candidates import machines, placeable_units
+from cli.looking import status_argv
 from cli.options import examples, ssh_port_option
 from cli.places import NoPlace, Sight, find_machine, places_of
 from cli.selection import is_pattern, select
@@ -117,14 +118,9 @@ async def _show_places(errands: "Errands", name: UnitName, places: "Sequence[Mac
         if len(places) > 1:
             click.echo("\n" * bool(number) + header(name, machine))
         sys.stdout.flush()
-        status = await errands.run(machine, status_argv(name))
+        status = await errands.run(machine, status_argv(name, machine))
         first_bad = first_bad or status
     return first_bad
-
-
-def status_argv(name: UnitName) -> tuple[str, ...]:
-    """The command that shows a unit's status; a pager would wait for a key at every unit."""
-    return ("systemctl", "status", "--no-pager", "-l", "--", name)
 
 
 def header(name: UnitName, machine: "Machine") -> str:

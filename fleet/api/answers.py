@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fleet.api.schema import render
+from fleet.api.members import render
 from fleet.errors import (
     Conflict,
     Denied,

@@ -23,22 +23,20 @@ from fleet.api.endpoint import (
     tls_context,
 )
 from fleet.api.fallback import report_of
+from fleet.api.members import parse, render
 from fleet.api.patience import Patience
 from fleet.api.replies import document_in, error_of, is_unknown_here, names_in
+from fleet.api.reports import UnitReport, decode_report
 from fleet.api.schema import (
     ListedState,
     Unit,
-    UnitReport,
     decode_event,
     decode_hold,
     decode_listed_machine,
     decode_listed_state,
     decode_page,
-    decode_report,
     decode_unit,
     encode_unit,
-    parse,
-    render,
 )
 from fleet.cluster import Hold
 from fleet.errors import FleetError, InvalidRequest, NotFound, Unavailable

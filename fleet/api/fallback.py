@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from fleet.api.schema import ListedState, ReportedAssignment, Unit, UnitReport
+from fleet.api.reports import ReportedAssignment, UnitReport
+from fleet.api.schema import ListedState, Unit
 from fleet.machine import MachineId
 from fleet.options import fleet_options, read_requirements
 from fleet.states import TargetState, UnitState

@@ -14,7 +14,7 @@ import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
 
-from fleet.api.schema import UnitReport, report
+from fleet.api.reports import UnitReport, report
 from fleet.cluster import Cluster, decode_cluster
 from fleet.errors import Unavailable
 from fleet.keys import Keys

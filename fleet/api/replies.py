@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fleet.api.endpoint import Endpoint
-from fleet.api.schema import parse
+from fleet.api.members import parse
 from fleet.errors import Conflict, Denied, FleetError, InvalidRequest, NotFound, Unavailable
 
 _ERRORS: dict[int, type[FleetError]] = {

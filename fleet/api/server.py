@@ -25,10 +25,11 @@ from fleet.api.connections import Connections
 from fleet.api.exchange import Exchange, Intake
 from fleet.api.follow import Follower, Following
 from fleet.api.listen import Listener, admit_readers, listen_at
+from fleet.api.members import render
 from fleet.api.metrics import Kind, Metric, Sample
 from fleet.api.pages import DEFAULT_LIMIT
+from fleet.api.reports import encode_report
 from fleet.api.routes import Endpoint, Route
-from fleet.api.schema import encode_report, render
 from fleet.api.service import ApiService, Call
 from fleet.errors import Denied, FleetError, Unavailable
 from fleet.names import UnitName, parse_name

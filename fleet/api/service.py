@@ -15,6 +15,7 @@ from fleet.api.access import Peer
 from fleet.api.answers import JSON, UNABLE, Answer, Refused, error_document, json_answer
 from fleet.api.changes import metadata_changes, unit_change, unit_changes
 from fleet.api.discovery import discovery_document
+from fleet.api.members import parse
 from fleet.api.pages import DEFAULT_LIMIT, PageToken, cut_page, find_token
 from fleet.api.routes import Endpoint, NoRoute, Route, resolve
 from fleet.api.schema import (
@@ -25,7 +26,6 @@ from fleet.api.schema import (
     encode_listed_state,
     encode_page,
     encode_unit,
-    parse,
 )
 from fleet.cluster import Cluster, UnitRecord
 from fleet.errors import Conflict, Denied, InvalidRequest, NotFound

@@ -20,7 +20,7 @@ import pytest
 from fleet.api.access import READERS, WRITERS
 from fleet.api.client import FleetClient
 from fleet.api.endpoint import tls_context
-from fleet.api.schema import UnitReport
+from fleet.api.reports import UnitReport
 from fleet.api.server import ApiServer
 from fleet.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from fleet.keys import Keys

@@ -48,6 +48,8 @@ _PURE = (
     "fleet/store/keyspace.py",
     "fleet/api/discovery.py",
     "fleet/api/pages.py",
+    "fleet/api/members.py",
+    "fleet/api/reports.py",
     "fleet/api/schema.py",
     "agent/plan.py",
     "agent/wire.py",

@@ -61,8 +61,15 @@ class User:
         words = ["runuser", "--user", USER, "--", "env", f"--chdir={self.home}", *environment]
         return self._sandbox.run(MACHINE, [*words, *argv])
 
+    @property
+    def endpoint(self) -> str:
+        return f"--endpoint=unix://{self.runtime}/fleet.sock"
+
     def fleetctl(self, *words: str) -> Done:
-        return self.run("fleetctl", f"--endpoint=unix://{self.runtime}/fleet.sock", *words)
+        return self.run("fleetctl", self.endpoint, *words)
+
+    def as_root(self, *argv: str) -> Done:
+        return self._sandbox.run(MACHINE, list(argv))
 
     def systemctl(self, *words: str) -> str:
         return self.run("systemctl", "--user", *words).stdout.strip()
@@ -119,6 +126,13 @@ def test_user_runs_units_in_their_own_systemd(user: User) -> None:
     assert failed.returncode == 1
     assert "exit-code" in failed.stderr
     assert "oops" in failed.stderr
+
+    looked = user.fleetctl("status", "hello")
+    assert (looked.returncode, "active (running)" in looked.stdout) == (0, True), looked
+    read = user.fleetctl("journal", "--output=cat", "bad")
+    assert (read.returncode, "oops" in read.stdout.splitlines()) == (0, True), read
+    by_root = user.as_root("fleetctl", user.endpoint, "status", "hello")
+    assert (by_root.returncode, "active (running)" in by_root.stdout) == (0, True), by_root
 
     user.systemctl("restart", "fleet.service")
     assert user.systemctl("show", "--property=MainPID", "--value", "hello.service") == pid

@@ -9,7 +9,7 @@ import pytest
 
 from cli.following import Screen, follow
 from cli.waiting import REFUSAL_STANDS_S, Aim, Failed, Goal, Pending, Reached, Verdict
-from fleet.api.schema import UnitReport
+from fleet.api.reports import UnitReport
 from fleet.errors import Unavailable
 from fleet.machine import MachineId
 from fleet.names import UnitName

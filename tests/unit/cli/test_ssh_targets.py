@@ -1,9 +1,11 @@
 """What the words after --tunnel, ssh, status and journal mean."""
 
+from dataclasses import replace
+
 import pytest
 
-from cli.fleetctl.journal import Reading, journal_argv
-from cli.fleetctl.status import chosen_places, header, status_argv
+from cli.fleetctl.status import chosen_places, header
+from cli.looking import Reading, journal_argv, status_argv
 from cli.places import (
     NoPlace,
     Sight,
@@ -320,7 +322,16 @@ def test_remote_command_is_built(words: tuple[str, ...], command: str | None) ->
 
 
 def test_status_is_asked_without_a_pager() -> None:
-    assert status_argv(WEB) == ("systemctl", "status", "--no-pager", "-l", "--", "web.service")
+    assert status_argv(WEB, A) == ("systemctl", "status", "--no-pager", "-l", "--", "web.service")
+
+
+def test_units_of_a_user_are_looked_for_in_their_own_systemd() -> None:
+    alices = replace(A, user=1000)
+    asked = status_argv(WEB, alices)
+    assert asked[:2] == ("sh", "-c")
+    assert asked[3:] == ("systemctl", "1000", "status", "--no-pager", "-l", "--", "web.service")
+    read = " ".join(journal_argv(WEB, alices, Reading()))
+    assert read.startswith("journalctl _SYSTEMD_USER_UNIT=web.service _UID=1000 + USER_UNIT=")
 
 
 def test_header_names_the_machine() -> None:
@@ -338,4 +349,4 @@ def test_header_names_the_machine() -> None:
     ],
 )
 def test_journal_is_asked_as_told(reading: Reading, argv: str) -> None:
-    assert " ".join(journal_argv(WEB, reading)) == argv
+    assert " ".join(journal_argv(WEB, A, reading)) == argv

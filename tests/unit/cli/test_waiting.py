@@ -15,7 +15,7 @@ from cli.waiting import (
     Verdict,
     judge,
 )
-from fleet.api.schema import ReportedAssignment, UnitReport
+from fleet.api.reports import ReportedAssignment, UnitReport
 from fleet.machine import MachineId
 from fleet.names import UnitName
 from fleet.states import TargetState, UnitState

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cli.waiting import LEADERLESS_STANDS_S, Aim, Failed, Goal, Pending, Reached, judge
-from fleet.api.schema import ReportedAssignment, UnitReport
+from fleet.api.reports import ReportedAssignment, UnitReport
 from fleet.machine import MachineId
 from fleet.names import UnitName
 from fleet.states import TargetState, UnitState

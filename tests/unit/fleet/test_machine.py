@@ -14,6 +14,7 @@ _MACHINE = Machine(
     version="2.0.0",
     boot_id="b",
     capabilities={"DISABLE_ENGINE": True},
+    user=1000,
 )
 
 

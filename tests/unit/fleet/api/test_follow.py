@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from fleet.api.follow import JOIN_S, Following, Stories, rest_after
-from fleet.api.schema import UnitReport
+from fleet.api.reports import UnitReport
 from fleet.cluster import Assignment, Hold, Refusal, encode_hold
 from fleet.errors import NotFound, Unavailable
 from fleet.keys import Keys

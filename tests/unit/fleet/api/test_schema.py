@@ -5,27 +5,22 @@ from typing import Any
 
 import pytest
 
+from fleet.api.members import parse, render
+from fleet.api.reports import ReportedAssignment, UnitReport, decode_report, encode_report, report
 from fleet.api.schema import (
     ListedState,
-    ReportedAssignment,
     Unit,
-    UnitReport,
     decode_event,
     decode_hold,
     decode_listed_machine,
     decode_listed_state,
     decode_page,
-    decode_report,
     decode_unit,
     encode_hold,
     encode_listed_machine,
     encode_listed_state,
     encode_page,
-    encode_report,
     encode_unit,
-    parse,
-    render,
-    report,
 )
 from fleet.cluster import Assignment, Cluster, Hold, Leader, Refusal, UnitRecord
 from fleet.errors import InvalidRequest, InvalidUnit

@@ -1,0 +1,63 @@
+"""JSON on the wire, and the members of its documents read strictly.
+
+A member of the wrong type raises InvalidRequest with its name, never anything else.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fleet.errors import InvalidRequest
+from fleet.states import TargetState, parse_target
+
+Document = dict[str, Any]
+
+
+def render(document: object) -> bytes:
+    """The document as it goes over the wire: compact, keys in alphabetical order."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+def parse(body: bytes) -> object:
+    """The JSON of a body; raises InvalidRequest, whatever it is that came."""
+    try:
+        return json.loads(body.decode())
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"unable to decode body: {error}") from error
+
+
+def present(**members: Any) -> Document:
+    return {key: value for key, value in members.items() if value}
+
+
+def mapping(document: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(document, dict):
+        raise InvalidRequest(f"unable to decode body: {what} has to be a JSON object")
+    return document
+
+
+def array(document: Mapping[str, Any], member: str) -> list[Any]:
+    value = document.get(member)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise InvalidRequest(f"unable to decode body: {member} has to be a JSON array")
+    return value
+
+
+def text_of(document: Mapping[str, Any], member: str) -> str:
+    value = document.get(member)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise InvalidRequest(f"unable to decode body: {member} has to be a JSON string")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"unable to decode body: {member} is not Unicode text") from error
+    return value
+
+
+def target_of(document: Mapping[str, Any], member: str) -> TargetState | None:
+    text = text_of(document, member)
+    return parse_target(text) if text else None
