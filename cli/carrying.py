@@ -154,7 +154,7 @@ async def take_down(
     if not await settle(client, plan, verb=verb, patience=patience):
         warn([f"Failed to {verb} units {names}. err: not all of them came to rest"])
         return 1
-    if patience.block:
+    if patience.block and (plan.goals or not plan.refused):
         warn([f"Successfully {done} units {names}."])
     return 1 if plan.refused else 0
 

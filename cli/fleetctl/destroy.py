@@ -5,7 +5,7 @@ import click
 from cli.carrying import Cluster, Patience, say, selected_units, stored_units, wait, warn
 from cli.completion.candidates import known_units
 from cli.connect import run_connected
-from cli.options import attempts_flag, examples, no_block_flag, units_argument
+from cli.options import examples, patience_flags, units_argument
 from cli.settings import Settings
 from cli.waiting import Aim, Goal, Reached
 from fleet.errors import FleetError
@@ -21,21 +21,14 @@ from fleet.registry import UnitChange
     )
 )
 @units_argument(known_units)
-@no_block_flag
-@attempts_flag
+@patience_flags
 @click.pass_obj
-def command(
-    settings: Settings, *, units: tuple[str, ...], no_block: bool, block_attempts: int
-) -> int:
+def command(settings: Settings, *, units: tuple[str, ...], patience: Patience) -> int:
     """Stop units and remove them from the cluster.
 
     The command returns when no machine has them any more. A pattern in quotes means units of the
     cluster; units that do not exist are passed over.
     """
-    if not units:
-        click.echo("No units given", err=True)
-        return 0
-    patience = Patience(block=not no_block, attempts=block_attempts)
     return run_connected(settings, lambda client: destroy(client, units, patience))
 
 

@@ -14,7 +14,7 @@ import click
 
 from cli.argv import Flag, Grammar, normalise
 from cli.completion.candidates import any_file
-from cli.options import Option
+from cli.options import Option, Seconds
 from cli.settings import DEFAULT_ENDPOINT, DEFAULT_KNOWN_HOSTS, settings_from
 from cli.verbs import Verbs, find_verb
 from fleet import __version__
@@ -77,7 +77,7 @@ def _option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
 )
 @_option(
     "--ssh-timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     default=10.0,
     metavar="SECONDS",
     show_default=True,
@@ -104,7 +104,7 @@ def _option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
 )
 @_option(
     "--request-timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     default=30.0,
     metavar="SECONDS",
     show_default=True,

@@ -22,16 +22,12 @@ from fleet.errors import Unavailable
 @units_argument(placeable_units)
 @attempts_flag
 @click.pass_obj
-def command(settings: Settings, *, units: tuple[str, ...], block_attempts: int) -> int:
+def command(settings: Settings, *, units: tuple[str, ...], patience: Patience) -> int:
     """Stop units and start them again where they are.
 
     A loaded unit is started. A unit that is not in the cluster yet is submitted, but not started.
     Global units are stopped on all machines before they start again.
     """
-    if not units:
-        click.echo("No units given", err=True)
-        return 0
-    patience = Patience(attempts=block_attempts)
     return run_connected(settings, lambda client: restart(client, units, patience))
 
 

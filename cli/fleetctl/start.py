@@ -6,14 +6,7 @@ from cli.bringing import bring
 from cli.carrying import Patience
 from cli.completion.candidates import runnable_units
 from cli.connect import run_connected
-from cli.options import (
-    attempts_flag,
-    examples,
-    no_block_flag,
-    replace_flag,
-    sign_flag,
-    units_argument,
-)
+from cli.options import creation_flags, examples, patience_flags, units_argument
 from cli.settings import Settings
 
 
@@ -26,19 +19,11 @@ from cli.settings import Settings
     )
 )
 @units_argument(runnable_units)
-@replace_flag
-@no_block_flag
-@attempts_flag
-@sign_flag
+@creation_flags
+@patience_flags
 @click.pass_obj
 def command(
-    settings: Settings,
-    *,
-    units: tuple[str, ...],
-    replace: bool,
-    no_block: bool,
-    block_attempts: int,
-    sign: bool,
+    settings: Settings, *, units: tuple[str, ...], replace: bool, patience: Patience
 ) -> int:
     """Start units somewhere in the cluster, and wait until they run.
 
@@ -46,10 +31,6 @@ def command(
     every unit active (one of Type=oneshot: when it has run), and exits with 1, the reason and the
     last lines of the journal if one fails, or if no machine can take it.
     """
-    if not units:
-        click.echo("No units given", err=True)
-        return 0
-    patience = Patience(block=not no_block, attempts=block_attempts)
     return run_connected(
         settings,
         lambda client: bring(client, units, verb="start", replace=replace, patience=patience),

@@ -10,7 +10,7 @@ import click
 
 from cli.completion.candidates import machines, placeable_units
 from cli.looking import status_argv
-from cli.options import examples, ssh_port_option
+from cli.options import examples, ssh_port_option, units_argument
 from cli.places import NoPlace, Sight, find_machine, places_of
 from cli.selection import is_pattern, select
 from cli.settings import Settings
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 )
 @ssh_port_option
 @click.option("--no-block", is_flag=True, hidden=True)
-@click.argument("units", nargs=-1, metavar="UNIT...", shell_complete=placeable_units)
+@units_argument(placeable_units)
 @click.pass_obj
 def command(
     settings: Settings,
@@ -54,9 +54,6 @@ def command(
     A global unit is shown on every machine that has it. The exit status is systemctl's; the first
     unit whose status is not 0 is the last one shown.
     """
-    if not units:
-        click.echo("No units given", err=True)
-        return 0
     return asyncio.run(show(settings, units, wanted=machine, ssh_port=ssh_port))
 
 

@@ -5,7 +5,7 @@ import click
 from cli.carrying import Cluster, Patience, selected_units, take_down
 from cli.completion.candidates import placeable_units
 from cli.connect import run_connected
-from cli.options import attempts_flag, examples, no_block_flag, units_argument
+from cli.options import examples, patience_flags, units_argument
 from cli.plans import plan_stop
 from cli.settings import Settings
 
@@ -18,21 +18,14 @@ from cli.settings import Settings
     )
 )
 @units_argument(placeable_units)
-@no_block_flag
-@attempts_flag
+@patience_flags
 @click.pass_obj
-def command(
-    settings: Settings, *, units: tuple[str, ...], no_block: bool, block_attempts: int
-) -> int:
+def command(settings: Settings, *, units: tuple[str, ...], patience: Patience) -> int:
     """Stop units where they run; they stay loaded there.
 
     A pattern in quotes means units of the cluster. A unit that cannot be stopped makes the exit
     status 1; the others are stopped all the same.
     """
-    if not units:
-        click.echo("No units given", err=True)
-        return 0
-    patience = Patience(block=not no_block, attempts=block_attempts)
     return run_connected(settings, lambda client: stop(client, units, patience))
 
 

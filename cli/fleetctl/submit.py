@@ -6,7 +6,7 @@ from cli.bringing import bring
 from cli.carrying import Patience
 from cli.completion.candidates import unit_files
 from cli.connect import run_connected
-from cli.options import examples, replace_flag, sign_flag, units_argument
+from cli.options import creation_flags, examples, units_argument
 from cli.settings import Settings
 
 
@@ -19,19 +19,15 @@ from cli.settings import Settings
     )
 )
 @units_argument(unit_files)
-@replace_flag
-@sign_flag
+@creation_flags
 @click.pass_obj
-def command(settings: Settings, *, units: tuple[str, ...], replace: bool, sign: bool) -> int:
+def command(settings: Settings, *, units: tuple[str, ...], replace: bool) -> int:
     """Store units in the cluster without running them.
 
     A UNIT is the path of a unit file; .service is added to a name without a type. An instance
     (web@1) is made of its template, from the cluster or from the same folder. All files are
     checked before anything is stored.
     """
-    if not units:
-        click.echo("No units given", err=True)
-        return 0
     return run_connected(
         settings,
         lambda client: bring(client, units, verb="submit", replace=replace, patience=Patience()),

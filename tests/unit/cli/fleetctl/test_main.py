@@ -79,6 +79,19 @@ def test_settings_come_from_flags_and_variables(
     assert getattr(_settings(*argv, **variables), field) == value
 
 
+def test_value_that_cannot_be_is_said_of_its_variable(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEETCTL_SSH_TIMEOUT", "soon")
+    status, _, err = _run(capsys, "list-machines")
+    assert status == 2
+    assert err.startswith(
+        "Error: Invalid value for FLEETCTL_SSH_TIMEOUT: 'soon' is not a valid number of seconds.\n"
+    )
+    status, _, err = _run(capsys, "--ssh-timeout=late", "list-machines")
+    assert err.startswith("Error: Invalid value for '--ssh-timeout': 'late' is not a valid")
+
+
 @pytest.mark.parametrize(
     ("typed", "verb"),
     [

@@ -63,6 +63,15 @@ def test_stop_goes_on_after_a_unit_it_cannot_stop(fleetctl: Fleetctl, running: C
     assert running.target("db.service") == "loaded"
 
 
+def test_stop_of_nothing_but_what_it_cannot_stop_claims_no_success(
+    fleetctl: Fleetctl, running: Cluster
+) -> None:
+    fleetctl("unload", "db")
+    outcome = fleetctl("stop", "db")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err == "Unable to stop unit db.service in state inactive\n"
+
+
 @pytest.mark.parametrize("verb", ["stop", "unload", "destroy"])
 def test_units_that_are_not_there_are_passed_over(
     fleetctl: Fleetctl, running: Cluster, verb: str
