@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from fleet.api.members import parse
 from fleet.api.schema import Unit, decode_unit
 from fleet.errors import InvalidRequest, InvalidUnit
 from fleet.machine import MachineId
@@ -15,9 +16,20 @@ from fleet.states import TargetState
 
 MetadataChange = tuple[MachineId, str, str | None]
 
+# An empty object of three bytes takes 72 in memory. A thousand units as options are some 100,000.
+MAX_VALUES = 2_000_000
 # Metadata is for constraints to compare; this keeps a machine's share of the store small.
 MAX_METADATA_BYTES = 4096
 _METADATA_PATH = re.compile(r"/([^/]{1,255})/metadata/([A-Za-z0-9_.-]{1,255})")
+
+
+def parse_request(body: bytes) -> object:
+    """The JSON of a request; raises InvalidRequest if it is none, or would grow in memory."""
+    if sum(body.count(sign) for sign in (b"[", b"{", b",")) > MAX_VALUES:
+        raise InvalidRequest(
+            f"unable to decode body: it has more than {MAX_VALUES} values; send it in parts"
+        )
+    return parse(body)
 
 
 def unit_change(asked: Unit) -> UnitChange:

@@ -14,11 +14,10 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from fleet.api.limits import Limits
+
 _log = logging.getLogger(__name__)
 
-# Two listening sockets and everything else stay below the usual 1024 descriptors of a process.
-MAX_CONNECTIONS = 256
-HANDSHAKE_S = 10.0
 # How long nobody is let in after the system had no descriptor left.
 _PAUSE_S = 1.0
 # As much of a request as is taken off a socket before it is turned away.
@@ -35,16 +34,15 @@ class Connections:
         *,
         tls: ssl.SSLContext | None = None,
         busy_answer: bytes = b"",
-        limit: int = MAX_CONNECTIONS,
-        handshake_s: float = HANDSHAKE_S,
+        limits: Limits,
     ) -> None:
         """`busy_answer` is what a newcomer hears without TLS when all others are at work."""
         self._listener = listener
         self._make_protocol = make_protocol
         self._tls = tls
         self._busy_answer = busy_answer
-        self._limit = limit
-        self._handshake_s = handshake_s
+        self._limit = limits.connections
+        self._handshake_s = limits.handshake_s
         # Both in the order of idleness, the longest first.
         self._open: dict[asyncio.BaseTransport, None] = {}
         self._arriving: dict[asyncio.Task[None], None] = {}

@@ -8,29 +8,16 @@ off. The parts of HTTP that aiohttp answers by itself are answered with fleet's 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 from aiohttp import web
 
 from fleet.api.answers import JSON, Answer, Refused, error_document
-from fleet.api.schema import render
+from fleet.api.limits import Limits
+from fleet.api.members import render
 
 _log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 16 * 1024 * 1024
-# What all requests at work may hold at a time.
-MAX_BODIES_BYTES = 4 * MAX_BODY_BYTES
-# A request line has to hold the names of a thousand units that are watched.
-MAX_LINE_BYTES = 128 * 1024
-# What each header may be long, and how many there may be.
-_MAX_FIELD_BYTES = 8 * 1024
-_MAX_FIELDS = 64
-# How long a connection may wait for a request, or a request for the end of its headers.
-IDLE_S = 60.0
-# How long a client may take to send a body.
-BODY_S = 60.0
-# How long a client may take to read the next piece of an answer.
-READER_S = 60.0
 _PIECE_BYTES = 256 * 1024
 # How long the rest of a body is taken in that nobody wants, so that its sender reads the answer.
 _LINGER_S = 5.0
@@ -39,15 +26,15 @@ _LINGER_S = 5.0
 class Exchange(web.RequestHandler):
     """A connection whose every error is fleet's document; one for each connection of a server."""
 
-    def __init__(self, server: web.Server, *, idle_s: float = IDLE_S) -> None:
+    def __init__(self, server: web.Server, limits: Limits) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type]
-            keepalive_timeout=idle_s,
-            max_line_size=MAX_LINE_BYTES,
-            max_field_size=_MAX_FIELD_BYTES,
-            max_headers=_MAX_FIELDS,
+            keepalive_timeout=limits.idle_s,
+            max_line_size=limits.line_bytes,
+            max_field_size=limits.header_bytes,
+            max_headers=limits.headers,
             lingering_time=_LINGER_S,
             # fleet 1.0 knew no compressed bodies, and a short one can unpack to a very long one.
             auto_decompress=False,
@@ -82,9 +69,8 @@ def make_own(response: web.StreamResponse) -> None:
 class Intake:
     """The bodies of all the requests at work, and how much they hold together."""
 
-    def __init__(self, *, limit_bytes: int = MAX_BODIES_BYTES, body_s: float = BODY_S) -> None:
-        self._limit_bytes = limit_bytes
-        self._body_s = body_s
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._held_bytes = 0
 
     @contextlib.asynccontextmanager
@@ -103,56 +89,55 @@ class Intake:
     async def _collect(self, request: web.Request, body: bytearray) -> None:
         self._check(request.content_length or 0)
         try:
-            async with asyncio.timeout(self._body_s):
+            async with asyncio.timeout(self._limits.body_s):
                 async for part in request.content.iter_any():
                     body += part
                     self._held_bytes += len(part)
                     self._check(len(body))
         except TimeoutError as error:
             raise Refused(
-                408, f"the body of the request did not come within {self._body_s:g} s"
+                408, f"the body of the request did not come within {self._limits.body_s:g} s"
             ) from error
         except web.RequestPayloadError as error:
             raise Refused(400, "the body of the request cannot be read") from error
 
     def _check(self, size: int) -> None:
-        if size > MAX_BODY_BYTES:
-            raise Refused(413, f"the body of a request has at most {MAX_BODY_BYTES} bytes")
-        if self._held_bytes > self._limit_bytes:
+        most = self._limits.body_bytes
+        if size > most:
+            raise Refused(413, f"the body of a request has at most {most} bytes")
+        if self._held_bytes > self._limits.bodies_bytes:
             raise Refused(503, "too many large requests are under way: send this one again later")
 
 
-async def send(request: web.Request, answer: Answer) -> web.StreamResponse:
-    """Send an answer to its end; raises ConnectionError if the client is gone or does not read."""
-    response = _head(answer)
-    async with _reader(request):
-        await response.prepare(request)
-    if isinstance(response, web.Response):
-        async with _reader(request):
-            await response.write_eof()
+class Writer:
+    """Sends an answer piece by piece, for as long as its client takes them."""
+
+    def __init__(self, request: web.Request, limits: Limits) -> None:
+        self._request = request
+        self._reader_s = limits.reader_s
+
+    async def send(self, answer: Answer) -> web.StreamResponse:
+        """Send it all; raises ConnectionError if the client is gone or does not read."""
+        response = _head(answer)
+        await self._taken(response.prepare(self._request))
+        if not isinstance(response, web.Response):
+            await self.write(response, answer.body)
+        await self._taken(response.write_eof())
         return response
-    await write(request, response, answer.body)
-    async with _reader(request):
-        await response.write_eof()
-    return response
 
+    async def write(self, response: web.StreamResponse, data: bytes) -> None:
+        """Send more of a stream; raises ConnectionError if the client is gone or does not read."""
+        for start in range(0, len(data), _PIECE_BYTES):
+            await self._taken(response.write(data[start : start + _PIECE_BYTES]))
 
-async def write(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
-    """Send more of a stream; raises ConnectionError if the client is gone or does not read."""
-    for start in range(0, len(data), _PIECE_BYTES):
-        async with _reader(request):
-            await response.write(data[start : start + _PIECE_BYTES])
-
-
-@contextlib.asynccontextmanager
-async def _reader(request: web.Request) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(READER_S):
-            yield
-    except TimeoutError as error:
-        if request.transport is not None:
-            request.transport.abort()
-        raise ConnectionResetError("the client does not read its answer") from error
+    async def _taken(self, step: Awaitable[object]) -> None:
+        try:
+            async with asyncio.timeout(self._reader_s):
+                await step
+        except TimeoutError as error:
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            raise ConnectionResetError("the client does not read its answer") from error
 
 
 def _head(answer: Answer) -> web.StreamResponse:

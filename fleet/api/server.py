@@ -22,8 +22,9 @@ from fleet.api import access, exchange, tcp
 from fleet.api.access import Peer, Verb
 from fleet.api.answers import UNABLE, Answer, Refused, error_answer, error_document, json_answer
 from fleet.api.connections import Connections
-from fleet.api.exchange import Exchange, Intake
+from fleet.api.exchange import Exchange, Intake, Writer
 from fleet.api.follow import Follower, Following
+from fleet.api.limits import Limits
 from fleet.api.listen import Listener, admit_readers, listen_at
 from fleet.api.members import render
 from fleet.api.metrics import Kind, Metric, Sample
@@ -46,6 +47,7 @@ NDJSON = "application/x-ndjson"
 _STOP_S = 5.0
 # How long the machine's user and group database may take.
 _WHO_S = 5.0
+_LIMITS = Limits()
 _BUSY = exchange.raw_answer(
     503, "Service Unavailable", "all connections of this API are at work: try again later"
 )
@@ -68,6 +70,7 @@ class ApiServer:
         start_s: float = START_S,
         tls: ssl.SSLContext | None = None,
         insecure_tcp: bool = False,
+        limits: Limits = _LIMITS,
     ) -> None:
         """`may_serve` gives the reason for answering nothing just now, or None.
 
@@ -96,7 +99,8 @@ class ApiServer:
         )
         self._tls = tls
         self._insecure_tcp = insecure_tcp
-        self._intake = Intake()
+        self._limits = limits
+        self._intake = Intake(limits)
         self._connections: list[Connections] = []
         self._writes: set[asyncio.Task[Answer]] = set()
         self._own_listener: Listener | None = None
@@ -139,7 +143,13 @@ class ApiServer:
                 "whoever reaches the TCP socket %s may change the cluster: api_insecure is set",
                 tcp.address_of(listener),
             )
-        return Connections(listener, lambda: Exchange(server), tls=tls, busy_answer=_BUSY)
+        return Connections(
+            listener,
+            lambda: Exchange(server, self._limits),
+            tls=tls,
+            busy_answer=_BUSY,
+            limits=self._limits,
+        )
 
     async def stop(self) -> None:
         """End all streams, let requests under way come to their end, and close the sockets."""
@@ -180,7 +190,7 @@ class ApiServer:
             _log.exception("%s %r failed", request.method, request.path)
             answer = json_answer(error_document(500, ""), 500)
         self._service.count(endpoint, answer.status)
-        return await exchange.send(request, answer)
+        return await Writer(request, self._limits).send(answer)
 
     async def _readiness(self) -> Answer | None:
         loop = asyncio.get_running_loop()
@@ -241,20 +251,19 @@ class ApiServer:
         units = watched_units(request.query.getall("unit", ()))
         async with self._following.join(units) as follower:
             response = web.StreamResponse(headers={"Content-Type": NDJSON})
+            writer = Writer(request, self._limits)
             with contextlib.suppress(ConnectionError):  # the client is gone, as clients go
                 await response.prepare(request)
                 self._service.count(Endpoint.WATCH.value, response.status)
                 try:
-                    await self._tell(request, follower, response)
+                    await self._tell(writer, follower, response)
                 except Unavailable as error:
                     document = error_document(503, f"{UNABLE}: {error}")
-                    await exchange.write(request, response, render(document) + b"\n")
+                    await writer.write(response, render(document) + b"\n")
                 await response.write_eof()
         return response
 
-    async def _tell(
-        self, request: web.Request, follower: Follower, response: web.StreamResponse
-    ) -> None:
+    async def _tell(self, writer: Writer, follower: Follower, response: web.StreamResponse) -> None:
         """Write what the follower learns, until that ends; raises Unavailable when it does."""
         silent_without_store = 0
         while True:
@@ -264,7 +273,7 @@ class ApiServer:
             if silent_without_store == 2:
                 raise Unavailable("the store has not answered for some time; watch again later")
             lines = [render(encode_report(told)) + b"\n" for told in reports]
-            await exchange.write(request, response, b"".join(lines) or b"\n")
+            await writer.write(response, b"".join(lines) or b"\n")
 
     # Headers and metrics
 

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from fleet.api import access, metrics
 from fleet.api.access import Peer
 from fleet.api.answers import JSON, UNABLE, Answer, Refused, error_document, json_answer
-from fleet.api.changes import metadata_changes, unit_change, unit_changes
+from fleet.api.changes import metadata_changes, parse_request, unit_change, unit_changes
 from fleet.api.discovery import discovery_document
-from fleet.api.members import parse
 from fleet.api.pages import DEFAULT_LIMIT, PageToken, cut_page, find_token
 from fleet.api.routes import Endpoint, NoRoute, Route, resolve
 from fleet.api.schema import (
@@ -154,7 +153,7 @@ class ApiService:
 
     async def _set_unit(self, call: Call) -> Answer:
         _require_json(call.content_types)
-        asked = decode_unit(parse(call.body))
+        asked = decode_unit(parse_request(call.body))
         item = call.route.item
         if asked.name not in ("", item):
             raise InvalidRequest(
@@ -174,7 +173,7 @@ class ApiService:
 
     async def _change_units(self, call: Call) -> Answer:
         _require_json(call.content_types)
-        changes = unit_changes(parse(call.body))
+        changes = unit_changes(parse_request(call.body))
         outcome = await self._apply(changes, call.peer) if changes else {}
         document: dict[str, list[str]] = {"new": []}
         if any(change.destroy for change in changes):
@@ -236,7 +235,7 @@ class ApiService:
         return json_answer(encode_page("machines", documents, following))
 
     async def _change_machines(self, call: Call) -> Answer:
-        changes = metadata_changes(parse(call.body))
+        changes = metadata_changes(parse_request(call.body))
         if changes:
             await self._registry.set_metadata(changes, by=self._signature(call.peer))
         return Answer(status=204, content_type=JSON)

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from fleet.api.client import FleetClient
-from fleet.api.connections import MAX_CONNECTIONS
 from fleet.api.endpoint import tls_context
+from fleet.api.limits import Limits
 from fleet.api.server import ApiServer
 from fleet.api.tcp import ServerFiles, server_context
 from fleet.errors import Denied, FleetError, InvalidRequest, Unavailable
@@ -201,7 +201,7 @@ def test_files_that_make_no_tls_are_named(tmp_path: Path, broken: str) -> None:
 
 async def test_handshakes_that_do_not_end_are_in_nobodys_way(tmp_path: Path) -> None:
     async with serving(tmp_path) as served, contextlib.AsyncExitStack() as stack:
-        for _ in range(MAX_CONNECTIONS + 50):
+        for _ in range(Limits().connections + 50):
             _, mute = await asyncio.open_connection("127.0.0.1", served.port)
             stack.callback(mute.close)
         files = served.authority.issue("alice", organisations=["fleet"])
