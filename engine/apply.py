@@ -1,6 +1,7 @@
 """Tasks as writes: for each the guards under which it still makes sense, and its operations."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from engine.tasks import Task, TaskKind
 from fleet.batch import Operation
@@ -12,12 +13,19 @@ from fleet.store.port import MAX_TXN_OPS, Delete, Guard, Put
 
 Decision = tuple[Sequence[Guard], Sequence[Operation]]
 
-# A task has at most two guards and two operations, and the fence is one guard more.
+# A task has at most three guards and two operations, and the fence is one guard more.
 TASKS_PER_COMMIT = (MAX_TXN_OPS - 1) // 2
 
 # What happens to a unit on a machine; the rest follows from it or is for the engine alone.
 _EVENTFUL = frozenset(
-    {TaskKind.HOLD, TaskKind.RELEASE, TaskKind.REMOVE, TaskKind.LEAVE, TaskKind.PLACE}
+    {
+        TaskKind.HOLD,
+        TaskKind.RELEASE,
+        TaskKind.FREE,
+        TaskKind.REMOVE,
+        TaskKind.LEAVE,
+        TaskKind.PLACE,
+    }
 )
 
 
@@ -46,6 +54,10 @@ def _writes(
         return [], [Put(keys.hold, encode_hold(hold))]
     if task.kind is TaskKind.RELEASE:
         return [], [Delete(keys.hold)]
+    machine = MachineId(task.machine)
+    claim = Guard(keys.claim(machine, unit), modified=task.claim_revision or 0)
+    if task.kind is TaskKind.FREE:
+        return [claim, Guard(keys.machine(machine), modified=0)], [Delete(claim.key)]
     if task.kind is TaskKind.CLEAR:
         return [], [Delete(keys.refusal(unit))]
     if task.kind is TaskKind.DROP_FILE:
@@ -53,11 +65,13 @@ def _writes(
         return [Guard(file, modified=task.unit_revision)], [Delete(file)]
     record = Guard(keys.unit(unit), modified=task.unit_revision)
     if task.refusal is not None:
-        return [record], [registry.refusal_put(task.refusal)]
+        until_s = until_at_s if task.until_s else 0.0
+        return [record], [registry.refusal_put(replace(task.refusal, until_s=until_s))]
     if task.row is None:
         raise ValueError(f"a task that is about no row: {task}")
-    key = keys.assignment(MachineId(task.machine), unit)
+    key = keys.assignment(machine, unit)
     row = Guard(key, modified=task.row.revision)
     if task.kind is TaskKind.REMOVE:
-        return [record, row], [Delete(key)]
+        claims = [claim] if task.claim_revision is not None else []
+        return [record, row, *claims], [Delete(key)]
     return [record, row], [registry.assignment_put(task.row)]

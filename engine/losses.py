@@ -49,7 +49,8 @@ class EngineMemory:
     """What the leader remembers between plans; times are its monotonic clock's.
 
     `known` are the machines that count, `lost_at_s` when those of them that are missing were
-    first missed. A new leader begins with an empty memory, but for a hold that it finds.
+    first missed, `missing_since_s` the same of machines with claims (`engine.fencing`). A new
+    leader begins with an empty memory, but for a hold that it finds.
     """
 
     is_new: bool = True
@@ -57,6 +58,7 @@ class EngineMemory:
     lost_at_s: Mapping[MachineId, float] = field(default_factory=dict)
     hold: Hold | None = None
     amnesty_until_s: float = 0.0
+    missing_since_s: Mapping[MachineId, float] = field(default_factory=dict)
 
     def after_outage(self, amnesty_until_s: float) -> "EngineMemory":
         """The memory after the store was away: what was missed before and not held is given up."""
@@ -67,6 +69,7 @@ class EngineMemory:
             known=self.known - given_up,
             lost_at_s={m: at_s for m, at_s in self.lost_at_s.items() if m in held},
             amnesty_until_s=amnesty_until_s,
+            missing_since_s={},
         )
 
     def with_hold(self, hold: Hold) -> "EngineMemory":

@@ -8,9 +8,10 @@ from `losses`. Reasons are sentences that the log, the events and `fleetctl` sho
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 
+from engine.fencing import Fences
 from engine.losses import EngineMemory, Losses, LossRules, weigh_losses
 from engine.reasons import short, summarise
-from engine.settle import Settlement, Situation, settle
+from engine.settle import Settlement, Situation
 from engine.tasks import Task, TaskKind
 from fleet.cluster import Assignment, Cluster, Refusal, UnitRecord
 from fleet.machine import MachineId
@@ -82,16 +83,22 @@ def plan(
         up=_arrived(cluster.states, wanted),
         idle=frozenset((s.unit, s.machine) for s in cluster.states if s.active in _AT_REST),
     )
-    settlement = settle(situation)
-    row_tasks = tuple(_row_tasks(situation, settlement, cluster.units))
+    fences = Fences(cluster, live=live, missing_since_s=memory.missing_since_s, now_s=now_s)
+    settlement = fences.settle(situation)
+    row_tasks = tuple(_row_tasks(situation, settlement, cluster.units, fences))
     tasks = [
         *_hold_tasks(losses, now_s),
+        *fences.tasks(),
         *row_tasks,
-        *_refusal_tasks(cluster, settlement),
+        *_refusal_tasks(cluster, settlement, fences),
         *_file_tasks(cluster, row_tasks),
     ]
-    ordered = tuple(sorted(tasks, key=lambda task: task.sort_key))
-    return Plan(tasks=ordered, memory=losses.memory, wake_at_s=losses.wake_at_s)
+    moments = [at_s for at_s in (losses.wake_at_s, fences.wake_at_s) if at_s is not None]
+    return Plan(
+        tasks=tuple(sorted(tasks, key=lambda task: task.sort_key)),
+        memory=replace(losses.memory, missing_since_s=fences.missing_since_s),
+        wake_at_s=min(moments, default=None),
+    )
 
 
 def _is_wanted(record: UnitRecord) -> bool:
@@ -149,7 +156,10 @@ def _hold_tasks(losses: Losses, now_s: float) -> Iterator[Task]:
 
 
 def _row_tasks(
-    situation: Situation, settlement: Settlement, records: Mapping[UnitName, UnitRecord]
+    situation: Situation,
+    settlement: Settlement,
+    records: Mapping[UnitName, UnitRecord],
+    fences: Fences,
 ) -> Iterator[Task]:
     for unit, record in situation.wanted.items():
         homes = settlement.homes[unit]
@@ -162,7 +172,7 @@ def _row_tasks(
             if machine in homes:
                 continue
             if (unit, machine) not in settlement.lingering:
-                yield _removal(row, record, _why_removed(row, settlement))
+                yield _removal(row, record, _why_removed(row, settlement, fences), fences)
             elif not row.leaving and not record.problem:
                 reason = _why_leaving(row, settlement)
                 leaving = replace(row, leaving=True, reason=reason)
@@ -171,7 +181,7 @@ def _row_tasks(
         if unit not in situation.wanted:
             why = _why_unwanted(records.get(unit))
             for row in found:
-                yield _removal(row, records.get(unit), why)
+                yield _removal(row, records.get(unit), why, fences)
 
 
 def _home_task(
@@ -218,7 +228,7 @@ def _row_task(
     )
 
 
-def _removal(row: Assignment, record: UnitRecord | None, reason: str) -> Task:
+def _removal(row: Assignment, record: UnitRecord | None, reason: str, fences: Fences) -> Task:
     return Task(
         kind=TaskKind.REMOVE,
         unit=row.unit,
@@ -226,6 +236,7 @@ def _removal(row: Assignment, record: UnitRecord | None, reason: str) -> Task:
         reason=reason,
         row=row,
         unit_revision=record.revision if record else 0,
+        claim_revision=fences.claim_revision(row, record),
     )
 
 
@@ -243,8 +254,10 @@ def _why_leaving(row: Assignment, settlement: Settlement) -> str:
     return f"{why}; it stays until it is up on machine {homes}"
 
 
-def _why_removed(row: Assignment, settlement: Settlement) -> str:
+def _why_removed(row: Assignment, settlement: Settlement, fences: Fences) -> str:
     why = settlement.departures.get((row.unit, row.machine))
+    if row.unit in fences.waits:
+        return f"{why or 'it has to leave'}; it is fenced, so it stops before it starts elsewhere"
     if row.unit in settlement.refusals:
         return f"{why or 'it was leaving'}, and no other machine suits it"
     if why is not None and not row.leaving:
@@ -253,7 +266,7 @@ def _why_removed(row: Assignment, settlement: Settlement) -> str:
     return f"it has moved to machine {homes}"
 
 
-def _refusal_tasks(cluster: Cluster, settlement: Settlement) -> Iterator[Task]:
+def _refusal_tasks(cluster: Cluster, settlement: Settlement, fences: Fences) -> Iterator[Task]:
     wanted = dict(settlement.refusals)
     for unit, record in cluster.units.items():
         if record.target is not TargetState.INACTIVE and split_name(unit).is_template:
@@ -265,7 +278,8 @@ def _refusal_tasks(cluster: Cluster, settlement: Settlement) -> Iterator[Task]:
                 kind=TaskKind.REFUSE,
                 unit=unit,
                 reason=summarise(reasons),
-                refusal=Refusal(unit=unit, reasons=reasons),
+                refusal=Refusal(unit=unit, reasons=reasons, is_fenced=unit in fences.waits),
+                until_s=fences.waits[unit].until_s if unit in fences.waits else 0.0,
                 unit_revision=cluster.units[unit].revision,
             )
     for unit in cluster.refusals:

@@ -16,6 +16,7 @@ class TaskKind(StrEnum):
 
     HOLD = "hold"
     RELEASE = "release"
+    FREE = "free"
     REMOVE = "remove"
     LEAVE = "leave"
     PLACE = "place"
@@ -33,8 +34,10 @@ class Task:
     """One thing to do, and the sentence that says why.
 
     `row` is the row as it will be, or as it was for one removed; its `revision` is that of the row
-    the decision was made on, 0 if there was none. `unit_revision` is that of the unit's record, or
-    of the file to drop. `machines` and `until_s` (monotonic) tell of a hold.
+    the decision was made on, 0 if there was none. `claim_revision` is that of the claim of unit and
+    machine, 0 if there was none, None if it does not matter. `unit_revision` is that of the unit's
+    record, or of the file to drop. `machines` and `until_s` (monotonic) tell of a hold; `until_s`
+    also tells of a fenced unit's wait.
     """
 
     kind: TaskKind
@@ -45,6 +48,7 @@ class Task:
     refusal: Refusal | None = None
     digest: str = ""
     unit_revision: int = 0
+    claim_revision: int | None = None
     machines: frozenset[MachineId] = frozenset()
     until_s: float = 0.0
 

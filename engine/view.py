@@ -1,8 +1,9 @@
 """What the leader sees of the store: the cluster, and what of it cannot be read.
 
 A malformed value is worth less than what runs: a unit whose record cannot be read keeps its rows,
-a machine whose registration cannot be read keeps its units, and a row that cannot be read is
-written anew. The contents of files are not kept, only which there are.
+a machine whose registration cannot be read keeps its units, a row that cannot be read is written
+anew, and a claim that cannot be read stands. The contents of files are not kept, only which there
+are.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import cast
 
+from fleet.claims import Claim
 from fleet.cluster import Assignment, Cluster, Hold, UnitRecord, decode_cluster
 from fleet.keys import Keys
 from fleet.machine import MachineId
@@ -43,6 +45,7 @@ def prefixes_of(keys: Keys) -> tuple[str, ...]:
         keys.refusals,
         keys.files,
         keys.departures,
+        keys.claims,
         keys.engine,
     )
 
@@ -57,6 +60,7 @@ def observe(keys: Keys, entries: Mapping[str, Entry], revision: int) -> View:
             cluster,
             units={**cluster.units, **_unreadable_units(keys, entries, cluster)},
             schedule=(*cluster.schedule, *_unreadable_rows(keys, entries, cluster)),
+            claims=(*cluster.claims, *_unreadable_claims(keys, entries, cluster)),
         )
     hold = cluster.hold
     if hold is None and keys.hold in entries:
@@ -117,6 +121,22 @@ def _unreadable_rows(
                 )
             )
     return rows
+
+
+def _unreadable_claims(keys: Keys, entries: Mapping[str, Entry], cluster: Cluster) -> list[Claim]:
+    """Nobody knows how long those units take to stop, so their machines have to come back."""
+    read = {keys.claim(claim.machine, claim.unit) for claim in cluster.claims}
+    return [
+        Claim(
+            unit=UnitName(unit),
+            machine=MachineId(machine),
+            stop_s=float("inf"),
+            revision=entry.modified,
+        )
+        for rest, entry in _below(keys.claims, entries)
+        for machine, _, unit in [rest.partition("/")]
+        if unit and f"{keys.claims}{rest}" not in read
+    ]
 
 
 class LeaderStore:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from fleet.claims import Claim, read_claim
 from fleet.errors import MALFORMED, InvalidUnit
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId, decode_machine, merge_metadata
@@ -67,10 +68,16 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why a unit runs nowhere: a reason per machine, or under "" one that holds for all."""
+    """Why a unit runs nowhere: a reason per machine, or under "" one that holds for all.
+
+    `is_fenced` says that it only waits, and `until_s` for how long (seconds since the epoch, 0 if
+    nobody can tell).
+    """
 
     unit: UnitName
     reasons: Mapping[str, str]
+    is_fenced: bool = False
+    until_s: float = 0.0
     revision: int = 0
 
 
@@ -98,7 +105,8 @@ class Hold:
 class Cluster:
     """One revision of the cluster.
 
-    `departures` are machines that left on purpose a short while ago, or are about to.
+    `departures` are machines that left on purpose a short while ago, or are about to. Only the
+    leader reads `claims`.
     """
 
     revision: int = 0
@@ -111,6 +119,7 @@ class Cluster:
     leader: Leader | None = None
     hold: Hold | None = None
     departures: frozenset[MachineId] = frozenset()
+    claims: tuple[Claim, ...] = ()
     problems: tuple[str, ...] = ()
     _rows: Mapping[UnitName, tuple[Assignment, ...]] = field(init=False, repr=False, compare=False)
     _states: Mapping[UnitName, tuple[UnitState, ...]] = field(init=False, repr=False, compare=False)
@@ -174,6 +183,7 @@ def decode_cluster(keys: Keys, entries: Iterable[Entry], revision: int) -> Clust
         (keys.refusals, _read_refusal),
         (keys.files, _read_file),
         (keys.departures, _read_departure),
+        (keys.claims, _read_claim),
         (keys.hold, _read_hold),
         (keys.engine, _read_leader),
     )
@@ -207,6 +217,7 @@ class _Draft:
         self.leader: Leader | None = None
         self.hold: Hold | None = None
         self.departures: set[MachineId] = set()
+        self.claims: list[Claim] = []
         self.problems: list[str] = []
 
     def finish(self, revision: int) -> Cluster:
@@ -226,6 +237,7 @@ class _Draft:
             leader=self.leader,
             hold=self.hold,
             departures=frozenset(self.departures),
+            claims=tuple(self.claims),
             problems=tuple(self.problems),
         )
 
@@ -291,7 +303,8 @@ def decode_assignment(machine: MachineId, unit: UnitName, value: bytes) -> Assig
 
 
 def encode_refusal(refusal: Refusal) -> bytes:
-    return _encode(reasons=dict(sorted(refusal.reasons.items())))
+    waits = {"fenced": True, "until": refusal.until_s} if refusal.is_fenced else {}
+    return _encode(reasons=dict(sorted(refusal.reasons.items())), **waits)
 
 
 def encode_leader(machine: MachineId) -> bytes:
@@ -361,9 +374,15 @@ def _read_state(draft: _Draft, rest: str, entry: Entry) -> None:
 
 
 def _read_refusal(draft: _Draft, rest: str, entry: Entry) -> None:
-    reasons = {str(k): str(v) for k, v in json.loads(entry.value)["reasons"].items()}
+    document = json.loads(entry.value)
     unit = parse_name(rest)
-    draft.refusals[unit] = Refusal(unit=unit, reasons=reasons, revision=entry.modified)
+    draft.refusals[unit] = Refusal(
+        unit=unit,
+        reasons={str(k): str(v) for k, v in document["reasons"].items()},
+        is_fenced=bool(document.get("fenced", False)),
+        until_s=float(document.get("until", 0.0)),
+        revision=entry.modified,
+    )
 
 
 def _read_file(draft: _Draft, rest: str, entry: Entry) -> None:
@@ -372,6 +391,10 @@ def _read_file(draft: _Draft, rest: str, entry: Entry) -> None:
 
 def _read_departure(draft: _Draft, rest: str, entry: Entry) -> None:
     draft.departures.add(MachineId(rest))
+
+
+def _read_claim(draft: _Draft, rest: str, entry: Entry) -> None:
+    draft.claims.append(read_claim(rest, entry))
 
 
 def _read_hold(draft: _Draft, rest: str, entry: Entry) -> None:

@@ -52,6 +52,10 @@ class Keys:
         return f"{self.root}departures/"
 
     @property
+    def claims(self) -> str:
+        return f"{self.root}claims/"
+
+    @property
     def events(self) -> str:
         return f"{self.root}events/"
 
@@ -85,6 +89,12 @@ class Keys:
 
     def assignment(self, machine: MachineId, unit: UnitName) -> str:
         return f"{self.schedule}{machine}/{unit}"
+
+    def claims_of(self, machine: MachineId) -> str:
+        return f"{self.claims}{machine}/"
+
+    def claim(self, machine: MachineId, unit: UnitName) -> str:
+        return f"{self.claims}{machine}/{unit}"
 
     def states_of(self, machine: MachineId) -> str:
         return f"{self.states}{machine}/"

@@ -6,9 +6,10 @@ over a malformed value in silence (and so ran the unit anywhere), it is refused 
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from fleet.errors import InvalidUnit
+from fleet.fencing import why_unfenceable
 from fleet.globs import InvalidGlob, compile_glob, glob_matches
 from fleet.names import split_name
 from fleet.unit import UnitFile, UnitOption
@@ -22,8 +23,11 @@ _MACHINE_OF = ("X-ConditionMachineOf", "MachineOf")
 _CONFLICTS = ("X-Conflicts", "Conflicts")
 _REPLACES = ("Replaces",)
 _GLOBAL = ("Global",)
+_FENCED = ("Fenced",)
 _GLOB_OPTIONS = frozenset(_CONFLICTS + _REPLACES)
-KNOWN_OPTIONS = frozenset(_MACHINE_ID + _METADATA + _MACHINE_OF + _CONFLICTS + _REPLACES + _GLOBAL)
+KNOWN_OPTIONS = frozenset(
+    _MACHINE_ID + _METADATA + _MACHINE_OF + _CONFLICTS + _REPLACES + _GLOBAL + _FENCED
+)
 
 _TRUE = frozenset({"true", "yes", "1", "on", "t"})
 _FALSE = frozenset({"false", "no", "0", "off", "f", ""})
@@ -39,10 +43,11 @@ class Requirements:
     conflicts: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
     is_global: bool = False
+    is_fenced: bool = False
 
     def only_repelling(self) -> "Requirements":
         """Only what keeps other units away: the part a machine can judge by itself."""
-        return replace(self, machine_id=None, metadata={}, machine_of=(), is_global=False)
+        return Requirements(conflicts=self.conflicts, replaces=self.replaces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,11 @@ def read_requirements(options: Iterable[UnitOption], name: str | None = None) ->
         return [pair for key in names for pair in pooled.get(key, ())]
 
     machine_ids = values(_MACHINE_ID)
-    flags = values(_GLOBAL)
+
+    def flag(names: tuple[str, ...]) -> bool:
+        found = values(names)
+        return _boolean(*found[-1]) if found else False
+
     return Requirements(
         machine_id=_not_empty(*machine_ids[0]) if machine_ids else None,
         metadata=_metadata(values(_METADATA)),
@@ -84,7 +93,8 @@ def read_requirements(options: Iterable[UnitOption], name: str | None = None) ->
             _glob(word, option) for value, option in values(_CONFLICTS) for word in value.split()
         ),
         replaces=tuple(_glob(*pair) for pair in values(_REPLACES)),
-        is_global=_boolean(*flags[-1]) if flags else False,
+        is_global=flag(_GLOBAL),
+        is_fenced=flag(_FENCED),
     )
 
 
@@ -95,6 +105,8 @@ def check_unit(unit: UnitFile, *, path: str | None = None) -> Requirements:
     except InvalidUnit as error:
         raise InvalidUnit(error.problem, path=path, line=error.line) from error
     problem = find_contradiction(requirements)
+    if requirements.is_fenced:
+        problem = problem or why_unfenceable(unit)
     if problem:
         raise InvalidUnit(problem, path=path)
     return requirements
@@ -113,6 +125,7 @@ def find_contradiction(asked: Requirements) -> str | None:
         "Conflicts": bool(asked.conflicts),
         "Global": asked.is_global,
         "Replaces": bool(asked.replaces),
+        "Fenced": asked.is_fenced,
     }
     for first, second in _EXCLUSIVE:
         if given[first] and given[second]:
@@ -127,6 +140,7 @@ _EXCLUSIVE = (
     ("MachineID", "Replaces"),
     ("Global", "Peers"),
     ("Global", "Replaces"),
+    ("Global", "Fenced"),
     ("Conflicts", "Replaces"),
 )
 

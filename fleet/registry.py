@@ -332,9 +332,9 @@ def decode_schedule(
     prefix = keys.schedule_of(machine)
     for entry in entries:
         try:
-            rows.append(
-                decode_assignment(machine, UnitName(entry.key.removeprefix(prefix)), entry.value)
-            )
+            unit = UnitName(entry.key.removeprefix(prefix))
+            row = decode_assignment(machine, unit, entry.value)
+            rows.append(replace(row, revision=entry.modified))
         except MALFORMED as error:
             problems.append(describe_malformed(entry.key, error))
     return rows, problems
