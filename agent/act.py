@@ -42,8 +42,9 @@ def rest_after(previous: Rest | None, now_s: float) -> Rest:
 class Actor:
     """Does what plans say.
 
-    `changed` is told of units there is news of to report, `wake` is called when there may be more
-    to plan.
+    `admit` is asked before a start, and says under which lease a fenced unit starts or raises
+    Conflict. `changed` is told of units there is news of to report, `wake` is called when there may
+    be more to plan.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class Actor:
         systemd: Systemd,
         local: LocalUnits,
         *,
+        admit: Callable[[UnitName], Awaitable[str]],
         changed: Callable[[Iterable[UnitName]], None],
         wake: Callable[[], None],
     ) -> None:
         self._systemd = systemd
         self._local = local
+        self._admit = admit
         self._changed = changed
         self._wake = wake
         self._starting: dict[UnitName, asyncio.Task[None]] = {}
@@ -235,11 +238,13 @@ class Actor:
         self.forgive(unit)
 
     async def _start(self, unit: UnitName) -> None:
+        lease = await self._admit(unit)
         job = await self._systemd.start(unit)
         note = self._note_of(unit)
         if note is not None:
             # Only now, since what is noted as launched is never started again.
-            self._local.note(unit, replace(note, launched=True, job=""))
+            launched = replace(note, launched=True, job="", lease=lease, ended=False)
+            self._local.note(unit, launched)
         self.forgive(unit)
         self._changed([unit])
         result = await job
@@ -248,6 +253,8 @@ class Actor:
             self._local.note(unit, replace(note, job=result))
         if result != DONE:
             _log.warning("%s: its start ended as %r", unit, result)
+        if lease:
+            self._wake()  # it may have ended, which has to be noted while the fence is up
 
     def _note_of(self, unit: UnitName) -> Note | None:
         here = self._local.get(unit)

@@ -19,6 +19,7 @@ from dbus_fast.aio.message_bus import MessageBus
 from dbus_fast.constants import BusType, MessageType
 from dbus_fast.errors import AuthError, DBusError
 from dbus_fast.message import Message
+from dbus_fast.signature import Variant
 
 from agent.jobs import Jobs, ended_job
 from agent.journal import journal_tail
@@ -98,14 +99,17 @@ class _Bus(MessageBus):
 class DbusSystemd:
     """The `Systemd` port on the system bus, or on the user's own with `user=True`."""
 
-    def __init__(self, *, user: bool = False) -> None:
+    def __init__(self, *, user: bool = False, follow: bool = True) -> None:
+        """With `follow` false it is not told of changed units, and costs nothing when they do."""
         self._user = user
+        self._matches = _MATCHES if follow else _MATCHES[1:]
         self._bus: _Bus | None = None
         self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._known = Known()
         self._arrived = 0
         self._reply_at: dict[int, int] = {}
         self._jobs = Jobs()
+        self._began_us: int | None = None
         self._changed: Changed = lambda _: None
 
     async def run(self, changed: Changed) -> None:
@@ -128,7 +132,7 @@ class DbusSystemd:
             await asyncio.wait_for(bus.connect(), CALL_S)
             bus.add_message_handler(self._received)
             self._bus = bus
-            for rule in _MATCHES:
+            for rule in self._matches:
                 await self._call(_DAEMON_PATH, _DAEMON, "AddMatch", "s", rule, destination=_DAEMON)
             await self._subscribe()
             self._changed(None)
@@ -138,6 +142,7 @@ class DbusSystemd:
 
     def _lose(self, bus: _Bus) -> None:
         self._bus = None
+        self._began_us = None
         self._known.clear()
         self._reply_at.clear()
         self._jobs.lose()
@@ -204,6 +209,45 @@ class DbusSystemd:
         with self._jobs.queueing():
             body = await self._manager(member, "ss", unit, "replace")
             return self._jobs.job(str(body[0]))
+
+    async def start_at(self, unit: UnitName, at_s: float) -> None:
+        name = f"{unit.removesuffix('.service')}.timer"
+        properties = [
+            # Counted from when this systemd began: `OnBootSec=` means that only in containers.
+            [
+                "TimersMonotonic",
+                Variant("a(st)", [["OnStartupSec", await self._since_start(at_s)]]),
+            ],
+            ["AccuracyUSec", Variant("t", 1000)],
+            ["RemainAfterElapse", Variant("b", False)],
+        ]
+        try:
+            await self._manager(
+                "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "replace", properties, []
+            )
+        except _Refused as error:
+            raise SystemdError("start", name, str(error)) from error
+
+    async def _since_start(self, at_s: float) -> int:
+        """The microseconds from systemd's start to the moment; systemd.timer(5), OnStartupSec=."""
+        if self._began_us is None:
+            name = "UserspaceTimestampMonotonic"
+            body = await self._call(_MANAGER_PATH, _PROPERTIES, "Get", "ss", _MANAGER, name)
+            self._began_us = int(body[0].value)
+        return max(1, int(at_s * 1e6) - self._began_us)
+
+    async def matching(self, pattern: str) -> frozenset[UnitName]:
+        try:
+            body = await self._manager("ListUnitsByPatterns", "asas", [], [pattern])
+        except _Refused as error:
+            raise SystemdError("list", pattern, str(error)) from error
+        return frozenset(UnitName(entry[0]) for entry in body[0])
+
+    async def active_since(self, unit: UnitName) -> float:
+        if await self._get(unit, UNIT_INTERFACE, "ActiveState") != "active":
+            return 0.0
+        since_us = await self._get(unit, UNIT_INTERFACE, "ActiveEnterTimestampMonotonic")
+        return float(since_us or 0) / 1e6
 
     async def forget(self, units: Sequence[UnitName]) -> None:
         await self._disable(units)

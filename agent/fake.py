@@ -11,6 +11,8 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 from agent.jobs import ended_job
@@ -25,17 +27,29 @@ _NO_PROGRAM = 203
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """A unit file as it was when systemd read it."""
+    """A unit file as it was when systemd read it, and what a drop-in adds to it."""
 
     path: str
     file: UnitFile
     load: str
+    added: UnitFile | None = None
+
+    def values(self, section: str, name: str) -> tuple[str, ...]:
+        added = self.added.values(section, name) if self.added else ()
+        return (*self.file.values(section, name), *added)
 
 
 class FakeSystemd:
-    """Units that exist in memory only; `own` are units of the machine itself, by path."""
+    """Units that exist in memory only; `own` are units of the machine itself, by path.
 
-    def __init__(self, own: Mapping[str, str] | None = None) -> None:
+    `drop_ins` is the folder of drop-ins. Of what those and files say, `PartOf=`, `Conflicts=` and
+    `AssertPathExists=` of another unit's `RuntimeDirectory=` are heeded.
+    """
+
+    def __init__(
+        self, own: Mapping[str, str] | None = None, *, drop_ins: Path | None = None
+    ) -> None:
+        self._drop_ins = drop_ins
         self.calls: list[tuple[str, ...]] = []
         self.journal: dict[str, tuple[str, ...]] = {}
         self.stop_results: dict[str, str] = {}
@@ -52,7 +66,7 @@ class FakeSystemd:
         self._timers: dict[UnitName, asyncio.TimerHandle] = {}
         self._asked: set[UnitName] = set()
         self._failure: Unavailable | None = None
-        self._changed: Changed = lambda _: None
+        self._told: list[Changed] = []
 
     # What tests do to it
 
@@ -85,9 +99,16 @@ class FakeSystemd:
     # The port
 
     async def run(self, changed: Changed) -> None:
-        self._changed = changed
+        self._told.append(changed)
         changed(None)
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._told.remove(changed)
+
+    def _changed(self, units: frozenset[UnitName] | None) -> None:
+        for changed in self._told:
+            changed(units)
 
     async def link(self, paths: Sequence[str]) -> None:
         self._enter("link", *paths)
@@ -118,8 +139,11 @@ class FakeSystemd:
             raise SystemdError("start", unit, f"Unit {unit} not found.")
         if loaded.load != "loaded":
             raise SystemdError("start", unit, f"Unit {unit} has a bad unit file setting.")
+        self._stop_others(loaded)
         job = self._starts.get(unit)
         if job is None:
+            if not self._asserts_hold(loaded):
+                return ended_job("assert")
             job = self._starts[unit] = asyncio.get_running_loop().create_future()
             if self._state(unit).is_live:
                 self._finish(self._starts, unit, DONE)
@@ -130,6 +154,14 @@ class FakeSystemd:
 
     async def stop(self, unit: UnitName) -> Awaitable[str]:
         self._enter("stop", unit)
+        if unit.endswith(".timer"):
+            self._states.pop(unit, None)
+            if (timer := self._timers.pop(unit, None)) is not None:
+                timer.cancel()
+            return ended_job(DONE)
+        return self._stop_now(unit)
+
+    def _stop_now(self, unit: UnitName) -> Awaitable[str]:
         self._finish(self._starts, unit, "canceled")
         state = self._state(unit)
         if unit in self.stop_results:
@@ -137,12 +169,39 @@ class FakeSystemd:
         if not state.is_live:
             return ended_job(DONE)
         if unit not in self._stops:
+            self._stop_parts_of(unit)
             self._stops[unit] = asyncio.get_running_loop().create_future()
             loaded = self._memory.get(unit)
             seconds = _sleep_s(loaded.file if loaded else None, "ExecStop") or 0.0
             self.set_state(unit, active="deactivating", sub="stop-sigterm")
             self._after(seconds, unit, lambda: self._stopped(unit))
         return asyncio.shield(self._stops[unit])
+
+    async def start_at(self, unit: UnitName, at_s: float) -> None:
+        self._enter("start_at", unit)
+        loop = asyncio.get_running_loop()
+        timer = UnitName(f"{unit.removesuffix('.service')}.timer")
+        if timer in self._states:
+            raise SystemdError("start", timer, f"Unit {timer} already exists.")
+        self._states[timer] = SystemdState(unit=timer, load="loaded", active="active")
+        self._timers[timer] = loop.call_at(max(at_s, loop.time()), self._elapsed, timer, unit)
+
+    def _elapsed(self, timer: UnitName, unit: UnitName) -> None:
+        del self._states[timer]
+        loaded = self._load(unit)
+        if loaded is not None:
+            self._memory[unit] = loaded
+            self._stop_others(loaded)
+            self._begin(unit, loaded.file)
+
+    async def matching(self, pattern: str) -> frozenset[UnitName]:
+        self._enter()
+        return frozenset(unit for unit in self._states if fnmatch(unit, pattern))
+
+    async def active_since(self, unit: UnitName) -> float:
+        self._enter()
+        state = self._state(unit)
+        return state.since_s if state.active == "active" else 0.0
 
     async def forget(self, units: Sequence[UnitName]) -> None:
         self._enter("forget", *units)
@@ -173,6 +232,26 @@ class FakeSystemd:
     async def journal_tail(self, unit: UnitName, lines: int) -> tuple[str, ...]:
         return self.journal.get(unit, (f"{unit}: Failed.",))[-lines:]
 
+    # How units bear on each other
+
+    def _asserts_hold(self, loaded: _Loaded) -> bool:
+        folders = {
+            f"%t/{name}"
+            for unit in self.live
+            if (other := self._memory.get(unit)) is not None
+            for name in other.values("Service", "RuntimeDirectory")
+        }
+        return folders.issuperset(loaded.values("Unit", "AssertPathExists"))
+
+    def _stop_others(self, loaded: _Loaded) -> None:
+        for other in loaded.values("Unit", "Conflicts"):
+            self._stop_now(UnitName(other))
+
+    def _stop_parts_of(self, unit: UnitName) -> None:
+        for other, loaded in list(self._memory.items()):
+            if unit in loaded.values("Unit", "PartOf"):
+                self._stop_now(other)
+
     # How units behave
 
     def _enter(self, *call: str) -> None:
@@ -194,7 +273,7 @@ class FakeSystemd:
         """What systemd has in memory of the unit, or finds on disk."""
         if unit in self._memory:
             return self._memory[unit]
-        path = self._links.get(unit)
+        path = self._links.get(unit) or self._links.get(split_name(unit).template or unit)
         if path is None:
             if unit not in self._own:
                 return None
@@ -206,8 +285,15 @@ class FakeSystemd:
             return None
         if split_name(unit).is_template:
             return _Loaded(path, file, "error")
+        added = self._added(unit)
         broken = unit.endswith(".service") and not file.values("Service", "ExecStart")
-        return _Loaded(path, file, "bad-setting" if broken else "loaded")
+        return _Loaded(path, file, "bad-setting" if broken else "loaded", added)
+
+    def _added(self, unit: UnitName) -> UnitFile | None:
+        if self._drop_ins is None:
+            return None
+        texts = [path.read_text() for path in sorted((self._drop_ins / f"{unit}.d").glob("*.conf"))]
+        return parse_unit("".join(texts)) if texts else None
 
     def _begin(self, unit: UnitName, file: UnitFile) -> None:
         if not unit.endswith(".service"):

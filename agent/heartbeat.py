@@ -13,8 +13,9 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
+from agent.fence import Fence
 from fleet.errors import Unavailable
 from fleet.keys import Keys
 from fleet.machine import Machine, decode_machine
@@ -43,7 +44,8 @@ class Membership:
     """The machine's lease and registration as coroutines; `Heartbeat` gives them their thread.
 
     `session` is called with every new lease, once the machine is registered under it, and with
-    None when it has none any more.
+    None when it has none any more; `renewed` with the moment before each renewal that succeeded,
+    by the loop's clock.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class Membership:
         *,
         ttl_s: float = DEFAULT_TTL_S,
         session: OnSession,
+        renewed: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._store = store
+        self._tell_renewed = renewed
         self._registry = Registry(store, keys)
         self._machine = machine
         self._ttl_s = ttl_s
@@ -118,19 +122,22 @@ class Membership:
     async def _join(self) -> LeaseId:
         """The lease under which the machine is registered, when it is."""
         clock = asyncio.get_running_loop().time
-        lease, since_s = await self._store.grant(self._ttl_s), clock()
+        since_s = clock()
+        lease = await self._store.grant(self._ttl_s)
         deadline_s = since_s + self._ttl_s + GRACE_S
         while (stranger := await self._register(lease)) is not None:
             if clock() >= deadline_s:
                 self._lost(_duplicate(self._machine(), stranger))
             await asyncio.sleep(POLL_S)
             if clock() - since_s >= self._ttl_s / 3:
+                asked_s = clock()
                 await self._store.renew(lease)
-                since_s = clock()
+                since_s = asked_s
         self._lease, self.renewed_s, self._overdue = lease, since_s, False
         self.problem = ""
         _log.info("this machine is registered in the cluster")
         self._session(lease)
+        self._tell_renewed(since_s)
         return lease
 
     async def _register(self, lease: LeaseId) -> Machine | None:
@@ -181,6 +188,7 @@ class Membership:
             if self.problem:
                 _log.info("the machine's lease is renewed again")
             self.problem, self.renewed_s, self._overdue = "", began_s, False
+            self._tell_renewed(began_s)
             return
 
     def _watch_the_time(self, now_s: float) -> None:
@@ -237,7 +245,9 @@ class Heartbeat:
         keys: Keys,
         on_session: OnSession,
         ttl_s: float = DEFAULT_TTL_S,
+        fence: Fence | None = None,
     ) -> None:
+        self._fence = fence
         self._connect = connect
         self._machine = machine
         self._keys = keys
@@ -289,12 +299,20 @@ class Heartbeat:
         self._ready.set()
         store = self._connect()
         self._membership = Membership(
-            store, self._keys, self._machine, ttl_s=self._ttl_s, session=self._tell
+            store,
+            self._keys,
+            self._machine,
+            ttl_s=self._ttl_s,
+            session=self._tell,
+            renewed=self._fence.renewed if self._fence else lambda _: None,
         )
-        running = asyncio.create_task(_for_ever(self._membership))
+        running = [asyncio.create_task(_for_ever(self._membership.run))]
+        if self._fence is not None:
+            running.append(asyncio.create_task(_for_ever(self._fence.run)))
         await self._ending.wait()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         await self._membership.leave(revoke=self._revoke)
         await store.close()
 
@@ -302,10 +320,10 @@ class Heartbeat:
         self._main.call_soon_threadsafe(self._on_session, lease)
 
 
-async def _for_ever(membership: Membership) -> None:
+async def _for_ever(run: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
-            await membership.run()
+            await run()
         except Exception:
             _log.exception("the heartbeat failed, beginning anew")
             await asyncio.sleep(1.0)

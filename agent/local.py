@@ -11,10 +11,11 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from agent.binding import drop_in, drop_in_path
 from fleet.errors import InvalidRequest, InvalidUnit, Unavailable
 from fleet.names import UnitName, parse_name
 from fleet.options import Requirements, fleet_options, read_requirements
@@ -31,12 +32,15 @@ _NEW = ".new"  # no unit's name starts with a dot and has no type
 class Note:
     """How far a unit was brought: which contents systemd knows, and whether they were launched.
 
-    `job` is the result of the start job, empty while it runs.
+    `job` is the result of the start job, empty while it runs. Of a fenced unit it is noted under
+    which generation of the lease it was launched, and that it ended while that was good.
     """
 
     hash: str
     launched: bool = False
     job: str = ""
+    lease: str = ""
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +66,11 @@ class LocalUnit:
 class LocalUnits:
     """The units directory and the notes beside it. Methods raise Unavailable if a disk fails."""
 
-    def __init__(self, directory: str | Path, *, boot_id: str) -> None:
+    def __init__(
+        self, directory: str | Path, *, boot_id: str, drop_ins: Path | None = None
+    ) -> None:
+        """`drop_ins` is where systemd looks for what is added to units; no fenced ones without."""
+        self._drop_ins = drop_ins
         self._directory = Path(directory)
         self._notes = self._directory.parent / _NOTES
         self._boot_id = boot_id
@@ -102,6 +110,10 @@ class LocalUnits:
         """What is here of the unit, as of the last read or write."""
         return self._units.get(unit)
 
+    def all(self) -> Mapping[UnitName, LocalUnit]:
+        """What is here of every unit, as of the last read or write."""
+        return self._units
+
     def write(self, unit: UnitName, file: UnitFile) -> None:
         """Put the author's text in place; what was noted of other contents is void."""
         old = self._units.get(unit, LocalUnit(unit=unit)).note
@@ -109,6 +121,7 @@ class LocalUnits:
             self._make()
             if old is not None and old.hash != file.hash:
                 self._drop_note(unit)
+            self._bind(unit, file)
             _replace(self._directory, unit, file.text.encode())
             self._seen[unit] = _stamp(os.stat(self._directory / unit))
         self._take(unit, file)
@@ -123,9 +136,23 @@ class LocalUnits:
         """Take away the unit's file and note; none is fine."""
         with _translated("remove", self._directory / unit):
             (self._directory / unit).unlink(missing_ok=True)
+            self._bind(unit, None)
             self._drop_note(unit)
         self._seen.pop(unit, None)
         self._units.pop(unit, None)
+
+    def _bind(self, unit: UnitName, file: UnitFile | None) -> None:
+        """Have the unit's drop-in there if it is fenced, and not if it is not."""
+        if self._drop_ins is None:
+            return
+        path = drop_in_path(self._drop_ins, unit)
+        if file is not None and requirements_of(unit, file).is_fenced:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            _replace(path.parent, path.name, drop_in(file).encode())
+        elif path.exists():
+            path.unlink()
+            with contextlib.suppress(OSError):  # somebody else has a drop-in there
+                path.parent.rmdir()
 
     def _make(self) -> None:
         for directory in (self._directory, self._notes):
@@ -186,6 +213,8 @@ def requirements_of(unit: UnitName, file: UnitFile) -> Requirements:
 
 def _encode_note(note: Note, boot_id: str) -> bytes:
     document = {"boot": boot_id, "hash": note.hash, "launched": note.launched, "job": note.job}
+    if note.lease:
+        document |= {"lease": note.lease, "ended": note.ended}
     return json.dumps(document).encode()
 
 
@@ -198,6 +227,8 @@ def _decode_note(data: bytes, boot_id: str) -> Note | None:
         hash=str(document["hash"]),
         launched=bool(document["launched"]),
         job=str(document["job"]),
+        lease=str(document.get("lease", "")),
+        ended=bool(document.get("ended", False)),
     )
 
 

@@ -14,14 +14,17 @@ from collections.abc import Iterable, Mapping
 
 from agent.act import Actor
 from agent.doubt import doubt
+from agent.fence import Fence
+from agent.fencing import FencedUnits
 from agent.local import LocalUnit, LocalUnits
 from agent.plan import NOT_SCHEDULED, Here, Kind, Plan, missing_files, plan
 from agent.publisher import Publisher
 from agent.report import Trouble
 from agent.reporter import Look, Reporter
 from agent.systemd import Systemd, SystemdState
+from fleet.claims import Claims
 from fleet.cluster import Assignment
-from fleet.errors import FleetError, InvalidRequest
+from fleet.errors import FleetError, InvalidRequest, Unavailable
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName, parse_name
 from fleet.registry import Registry, decode_schedule
@@ -46,13 +49,20 @@ DOUBT_S = 10.0
 # The shortest sleep: a moment that a timer missed by a rounding error passes within it.
 TICK_S = 0.001
 DEPARTING = "fleetd leaves the cluster (on_stop = leave)"
+GOING_DOWN = "the machine goes down, and a fenced unit has to be seen to stop"
 
 
 class Agent:
     """One machine's agent. `use_lease` tells it under which lease to publish; `run()` runs it."""
 
     def __init__(
-        self, *, registry: Registry, systemd: Systemd, units: LocalUnits, machine: MachineId
+        self,
+        *,
+        registry: Registry,
+        systemd: Systemd,
+        units: LocalUnits,
+        machine: MachineId,
+        fence: Fence | None = None,
     ) -> None:
         self._registry = registry
         self._systemd = systemd
@@ -61,7 +71,16 @@ class Agent:
         self._mirror = Mirror(registry.store, registry.keys.schedule_of(machine))
         self._publisher = Publisher(registry, machine)
         self._reporter = Reporter(systemd, self._publisher, machine, look=self._look)
-        self._actor = Actor(systemd, units, changed=self._reporter.touch, wake=self._mirror.nudge)
+        self._fenced = FencedUnits(
+            fence, Claims(registry.store, registry.keys, machine), local=units
+        )
+        self._actor = Actor(
+            systemd,
+            units,
+            admit=self._admit,
+            changed=self._reporter.touch,
+            wake=self._mirror.nudge,
+        )
         self._rows: Mapping[UnitName, Assignment] = {}
         self._held: Mapping[UnitName, Trouble] = {}
         self._files: dict[str, UnitFile] = {}
@@ -69,6 +88,7 @@ class Agent:
         self._reached = False
         self._registered = False
         self._departing = False
+        self._fenced_only = False
         self._departed = asyncio.Event()
         self._last_row = 0
         self._next_full_s = 0.0
@@ -79,20 +99,35 @@ class Agent:
     def use_lease(self, lease: LeaseId | None) -> None:
         """Act, and publish under this lease, from now on; with None do neither."""
         self._publisher.use_lease(lease)
+        self._fenced.doubt()
         self._registered = lease is not None
         self._mirror.nudge()
 
-    async def depart(self, timeout_s: float) -> tuple[UnitName, ...]:
+    @property
+    def has_fenced(self) -> bool:
+        """Whether fenced units may run here."""
+        return bool(self._fenced.claimed)
+
+    def nudge(self) -> None:
+        """Look again now: the fence is up, or has come down."""
+        self._mirror.nudge()
+
+    async def depart(self, timeout_s: float, *, fenced_only: bool = False) -> tuple[UnitName, ...]:
         """Stop and unload every unit here, whatever the schedule says, while run() goes on.
 
-        Returns when none is left, or those that are when the time is over.
+        Returns when none is left, or those that are when the time is over. With `fenced_only`
+        the others are left alone.
         """
-        self._departing = True
+        self._departing, self._fenced_only = True, fenced_only
         self._mirror.nudge()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._departed.wait()
-        return tuple(sorted(self._local.read()))
+        return tuple(sorted(self._to_depart()))
+
+    def _to_depart(self) -> frozenset[UnitName]:
+        local = self._local.read()
+        return frozenset(u for u in local if not self._fenced_only or self._fenced.is_fenced(u))
 
     def describe(self) -> dict[str, dict[str, str]]:
         """What is asked of each unit here, and how it is; for whoever debugs fleetd."""
@@ -158,12 +193,13 @@ class Agent:
         return max(TICK_S, moment_s - now_s)
 
     async def _pass(self, *, full: bool) -> None:
-        rows = {} if self._departing else self._read_rows()
+        await self._recall(full=full)  # first: what is read after it has to be of one moment
+        rows = self._wanted_rows()
         local = self._local.read()
         if local and not (rows or self._departing) and not await self._believes_emptiness(local):
             return
         self._take_in(rows)
-        names = rows.keys() | local.keys()
+        names = rows.keys() | local.keys() | self._fenced.claimed
         states = await self._systemd.states(names, fresh=full)
         here = await self._observe(local, states)
         await self._fetch(rows, here)
@@ -172,22 +208,47 @@ class Agent:
             here,
             files=self._files,
             machine=Machine(id=self._machine),
-            unwanted=DEPARTING if self._departing else NOT_SCHEDULED,
+            unwanted=self._unwanted(),
         )
         if not self._may_act:
             return  # that was lost while we looked: hands off
         self._hold(made, here)
         await self._actor.carry_out(made, self._contents(made))
+        await self._release(here)
         self._reporter.touch(names if full else ())
         self._say("")
         if made.refused:
             self._retry_s = asyncio.get_running_loop().time() + REFUSED_S
         if full:
             self._next_full_s = asyncio.get_running_loop().time() + FULL_PASS_S
-        if self._departing and not self._local.read():
+        if self._departing and not self._to_depart():
             self._departed.set()
 
+    async def _recall(self, *, full: bool) -> None:
+        if full and not self._departing:
+            self._fenced.doubt()
+        with contextlib.suppress(*((Unavailable,) if self._departing else ())):
+            await self._fenced.recall()
+
+    async def _release(self, here: Here) -> None:
+        """Give claims back; who leaves without a store leaves them, and they are waited out."""
+        with contextlib.suppress(*((Unavailable,) if self._departing else ())):
+            await self._fenced.release(here, self._actor.starting)
+
+    async def _admit(self, unit: UnitName) -> str:
+        row = self._rows.get(unit)
+        return await self._fenced.admit(unit, row.revision if row else 0)
+
     # Observing
+
+    def _wanted_rows(self) -> dict[UnitName, Assignment]:
+        """The rows to act on: none for units that leave with fleetd."""
+        if self._departing and not self._fenced_only:
+            return {}
+        rows = self._read_rows()
+        if not self._departing:
+            return rows
+        return {unit: row for unit, row in rows.items() if not self._fenced.is_fenced(unit)}
 
     def _read_rows(self) -> dict[UnitName, Assignment]:
         """The rows of the schedule; one that makes no sense is reported and passed over."""
@@ -228,10 +289,15 @@ class Agent:
         self._rows = rows
         self._reporter.touch(gone | leaving)  # no task may follow that would do so
 
+    def _unwanted(self) -> str:
+        if not self._departing:
+            return NOT_SCHEDULED
+        return GOING_DOWN if self._fenced_only else DEPARTING
+
     async def _observe(
         self, local: Mapping[UnitName, LocalUnit], states: Mapping[UnitName, SystemdState]
     ) -> Here:
-        return Here(
+        here = Here(
             local=local,
             states=states,
             foreign=await self._foreign(local, states),
@@ -239,6 +305,7 @@ class Agent:
             stopping=self._actor.stopping,
             resting=self._actor.resting(asyncio.get_running_loop().time()),
         )
+        return self._fenced.observe(here)
 
     async def _foreign(
         self, local: Mapping[UnitName, LocalUnit], states: Mapping[UnitName, SystemdState]
@@ -304,7 +371,7 @@ class Agent:
             self._mirror.nudge()
             return
         self._reporter.touch(units)
-        if self._held or any(unit not in self._rows for unit in units):
+        if self._held or any(u not in self._rows or self._fenced.is_fenced(u) for u in units):
             self._mirror.nudge()
 
     def _say(self, problem: str) -> None:

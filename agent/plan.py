@@ -40,6 +40,8 @@ class Kind(StrEnum):
 
 
 NOT_SCHEDULED = "it is no longer scheduled here"
+FENCE_IS_DOWN = "it is fenced, and starts when this machine's fence is up"
+FALLEN = "the fence had stopped it, and this machine's lease is good again"
 ORDER: Mapping[Kind, int] = {kind: place for place, kind in enumerate(Kind)}
 
 
@@ -71,7 +73,8 @@ class Here:
 
     `foreign` has the path of the file by which systemd knows a unit that is not fleet's.
     `starting` are units whose start job runs, `stopping` those whose stop job does; `resting` are
-    units that failed to do something a moment ago.
+    units that failed to do something a moment ago. `lease` is the generation of the machine's lease
+    while its fence is up, and `fallen` are fenced units that the fence has stopped.
     """
 
     local: Mapping[UnitName, LocalUnit] = field(default_factory=dict)
@@ -80,6 +83,8 @@ class Here:
     starting: frozenset[UnitName] = frozenset()
     stopping: frozenset[UnitName] = frozenset()
     resting: frozenset[UnitName] = frozenset()
+    lease: str = ""
+    fallen: frozenset[UnitName] = frozenset()
 
     def is_live(self, unit: UnitName) -> bool:
         """Whether systemd runs, starts or stops anything of the unit."""
@@ -179,13 +184,15 @@ class _Draft:
         self._aim(row, local)
 
     def _aim(self, row: Assignment, local: LocalUnit) -> None:
-        launched = local.is_launched or row.unit in self._here.starting
+        fallen = row.unit in self._here.fallen
+        launched = (local.is_launched and not fallen) or row.unit in self._here.starting
         if row.target is TargetState.LAUNCHED and not launched:
-            why = self._repelled(row)
+            why = self._repelled(row) or self._unfenced(row)
             if why:
                 self._held[row.unit] = why
             else:
-                self._do(Kind.START, row.unit, row.reason or "its target state is launched")
+                reason = FALLEN if fallen else row.reason
+                self._do(Kind.START, row.unit, reason or "its target state is launched")
         elif row.target is not TargetState.LAUNCHED and launched:
             self._do(Kind.STOP, row.unit, f"its target state is {row.target}")
 
@@ -199,6 +206,10 @@ class _Draft:
         if verdict.displaces:
             return f"waiting until {', '.join(verdict.displaces)} is gone from here"
         return ""
+
+    def _unfenced(self, row: Assignment) -> str:
+        """Why a fenced unit has to wait for the fence, "" if it need not."""
+        return FENCE_IS_DOWN if self._asked(row).is_fenced and not self._here.lease else ""
 
     def _asked(self, row: Assignment) -> Requirements:
         file = self._file_of(row)

@@ -95,6 +95,25 @@ class Systemd(Protocol):
         """Queue a stop, as `start` does; a unit that is unknown has stopped."""
         ...
 
+    async def start_at(self, unit: UnitName, at_s: float) -> None:
+        """Have systemd itself start the service at that moment of the monotonic clock.
+
+        It does so whoever lives by then, at once if the moment has passed. Stopping the timer of
+        the same name takes it back.
+        """
+        ...
+
+    async def matching(self, pattern: str) -> frozenset[UnitName]:
+        """The units in systemd's memory whose names match the glob."""
+        ...
+
+    async def active_since(self, unit: UnitName) -> float:
+        """When the unit became active, 0 if it is not: looked at anew.
+
+        It is in seconds by the monotonic clock, and so tells one activation from another.
+        """
+        ...
+
     async def forget(self, units: Sequence[UnitName]) -> None:
         """Take back what link and enable did, and any failure on record. Unknown units pass."""
         ...

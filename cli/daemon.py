@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from agent.binding import drop_ins_directory
 from agent.dbus import DbusSystemd
+from agent.fence import Fence
 from agent.heartbeat import Heartbeat
 from agent.local import LocalUnits
 from agent.loop import Agent
@@ -29,6 +31,7 @@ from fleet.api.tcp import ServerFiles, server_context
 from fleet.config import Config, OnStop
 from fleet.errors import FleetError, Unavailable
 from fleet.keys import Keys
+from fleet.names import UnitName
 from fleet.notify import listen_sockets, notify, watchdog_interval_s
 from fleet.registry import Registry
 from fleet.store.connect import EtcdSettings, StoreFactory, store_factory
@@ -59,6 +62,7 @@ class Daemon:
         self._machine = describe_machine(config, self._machine_id, self._boot_id)
         self._lease: LeaseId | None = None
         self._parts: _Parts | None = None
+        self._main: asyncio.AbstractEventLoop | None = None
         self._is_member = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -85,20 +89,33 @@ class Daemon:
     async def _serve(self, factory: StoreFactory, registry: Registry) -> None:
         config = self._config
         systemd = DbusSystemd(user=config.systemd_user)
+        fence = Fence(
+            DbusSystemd(user=config.systemd_user, follow=False),
+            config.units_directory.parent / "fence",
+            ttl_s=config.agent_ttl_s,
+            changed=self._fence_changed,
+        )
         heartbeat = Heartbeat(
             connect=factory.connect,
             machine=lambda: self._machine,
             keys=registry.keys,
             ttl_s=config.agent_ttl_s,
             on_session=self._use_lease,
+            fence=fence,
         )
+        self._main = asyncio.get_running_loop()
         parts = _Parts(
             systemd=systemd,
             agent=Agent(
                 registry=registry,
                 systemd=systemd,
-                units=LocalUnits(config.units_directory, boot_id=self._boot_id),
+                units=LocalUnits(
+                    config.units_directory,
+                    boot_id=self._boot_id,
+                    drop_ins=drop_ins_directory(user=config.systemd_user),
+                ),
                 machine=self._machine_id,
+                fence=fence,
             ),
             engine=Engine(
                 registry,
@@ -168,15 +185,20 @@ class Daemon:
         """
         if await self._goes_down(parts):
             _log.info("the machine goes down, and leaves the cluster")
-            return True
+            return not (parts.agent.has_fenced and await self._depart(parts, fenced_only=True))
         if self._config.on_stop is OnStop.KEEP:
             return False
         engine.cancel()
+        await self._depart(parts)
+        return True
+
+    async def _depart(self, parts: "_Parts", *, fenced_only: bool = False) -> tuple[UnitName, ...]:
+        """Stop all units here, or the fenced ones; those that have not stopped in time."""
         notify(f"EXTEND_TIMEOUT_USEC={int((DEPART_S + 10) * 1e6)}")
-        left = await parts.agent.depart(DEPART_S)
+        left = await parts.agent.depart(DEPART_S, fenced_only=fenced_only)
         if left:
             _log.warning("fleetd leaves, and these have not stopped yet: %s", ", ".join(left))
-        return True
+        return left
 
     async def _goes_down(self, parts: "_Parts") -> bool:
         try:
@@ -191,6 +213,11 @@ class Daemon:
             self._is_member.set()
         if self._parts:
             self._parts.agent.use_lease(lease)
+
+    def _fence_changed(self) -> None:
+        """From the heartbeat's thread: the agent is to look again."""
+        if self._parts is not None and self._main is not None:
+            self._main.call_soon_threadsafe(self._parts.agent.nudge)
 
     def _unable(self) -> str | None:
         """Why the API cannot answer for the cluster now, or None."""

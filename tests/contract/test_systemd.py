@@ -6,6 +6,7 @@ With `-m systemd` on an ordinary host one machine is booted, and this file runs 
 import asyncio
 import contextlib
 import os
+import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.binding import drop_in_path, drop_ins_directory
 from agent.dbus import DbusSystemd
 from agent.fake import FakeSystemd
 from agent.systemd import DONE, Systemd, SystemdState
@@ -46,6 +48,7 @@ class World:
 
     systemd: Systemd
     folder: Path
+    drop_ins: Path
     told: list[frozenset[UnitName] | None] = field(default_factory=list)
     made: list[UnitName] = field(default_factory=list)
 
@@ -61,6 +64,22 @@ class World:
         unit = self.write(name, text)
         await self.systemd.link([self.path(unit)])
         return unit
+
+    async def make_bound(self, name: str, lease: UnitName) -> UnitName:
+        """A unit that a drop-in makes a part of the lease, and that starts only beside it."""
+        path = drop_in_path(self.drop_ins, UnitName(name))
+        path.parent.mkdir(parents=True)
+        folder = lease.removesuffix(".service")
+        path.write_text(f"[Unit]\nPartOf={lease}\nAssertPathExists=%t/{folder}\n")
+        return await self.make(name, f"{SLEEPER}Restart=always\nRestartSec=0\n")
+
+    async def make_fence(self, number: int) -> tuple[UnitName, UnitName]:
+        """A lease unit, and a service that ends it when it starts."""
+        lease = f"lease-{number}.service"
+        kept = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n"
+        await self.make(lease, f"{kept}RuntimeDirectory=lease-{number}\n")
+        text = f"[Unit]\nConflicts={lease}\n[Service]\nType=oneshot\nExecStart=/bin/true\n"
+        return UnitName(lease), await self.make(f"fence-{number}.service", text)
 
     async def start(self, unit: UnitName) -> str:
         return await (await self.systemd.start(unit))
@@ -94,8 +113,10 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @contextlib.asynccontextmanager
 async def world_of(kind: str, folder: Path) -> AsyncIterator[World]:
-    systemd = DbusSystemd() if kind == "dbus" else FakeSystemd(own={OWN_UNIT: OWN_PATH})
-    world = World(systemd=systemd, folder=folder)
+    drop_ins = drop_ins_directory(user=False) if kind == "dbus" else folder / "drop-ins"
+    fake = FakeSystemd(own={OWN_UNIT: OWN_PATH}, drop_ins=drop_ins)
+    systemd = DbusSystemd() if kind == "dbus" else fake
+    world = World(systemd=systemd, folder=folder, drop_ins=drop_ins)
     task = asyncio.create_task(systemd.run(world.told.append))
     try:
         await told(world, lambda names: names is None)
@@ -109,6 +130,7 @@ async def world_of(kind: str, folder: Path) -> AsyncIterator[World]:
             await systemd.reload()
         for unit in world.made:
             (folder / unit).unlink(missing_ok=True)
+            shutil.rmtree(drop_ins / f"{unit}.d", ignore_errors=True)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
@@ -419,6 +441,63 @@ async def test_enabled_timer_starts(kind: str, folder: Path) -> None:
 
         assert await world.start(timer) == DONE
         assert (await world.until(timer, lambda s: s.is_live)).load == "loaded"
+
+
+async def test_bound_unit_starts_only_beside_the_lease(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        lease, _ = await world.make_fence(1)
+        unit = await world.make_bound("bound-1.service", lease)
+
+        assert await world.start(unit) == "assert"
+        assert not (await world.state(unit)).is_live
+
+        await world.start(lease)
+        assert await world.systemd.active_since(lease) > 0
+        assert await world.start(unit) == DONE
+        assert (await world.until(unit, lambda s: s.is_live)).active == "active"
+
+
+async def test_bound_unit_stops_when_systemd_ends_the_lease(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        lease, fence = await world.make_fence(2)
+        unit = await world.make_bound("bound-2.service", lease)
+        await world.start(lease)
+        await world.start(unit)
+        since_s = await world.systemd.active_since(lease)
+
+        await world.systemd.start_at(fence, asyncio.get_running_loop().time() + 0.3)
+        assert await world.systemd.matching("fence-2.t*") == {"fence-2.timer"}
+        await world.until(unit, lambda s: not s.is_live)
+        assert await world.systemd.active_since(lease) == 0.0
+        assert await world.start(unit) == "assert"
+
+        await world.start(lease)
+        assert await world.systemd.active_since(lease) > since_s
+
+
+async def test_moment_that_has_passed_is_now(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        lease, fence = await world.make_fence(3)
+        unit = await world.make_bound("bound-3.service", lease)
+        await world.start(lease)
+        await world.start(unit)
+
+        await world.systemd.start_at(fence, asyncio.get_running_loop().time() - 100)
+        await world.until(unit, lambda s: not s.is_live)
+
+
+async def test_timer_that_is_stopped_starts_nothing(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        lease, fence = await world.make_fence(4)
+        await world.start(lease)
+        await world.systemd.start_at(fence, asyncio.get_running_loop().time() + 0.5)
+        with pytest.raises(SystemdError, match=r"fence-4\.timer"):
+            await world.systemd.start_at(fence, asyncio.get_running_loop().time() + 0.5)
+
+        assert await world.stop(UnitName("fence-4.timer")) == DONE
+        assert await world.systemd.matching("fence-4.timer") == frozenset()
+        await asyncio.sleep(1.0)
+        assert await world.systemd.active_since(lease) > 0
 
 
 async def test_machine_is_not_stopping(kind: str, folder: Path) -> None:

@@ -1,0 +1,122 @@
+"""Fenced units on this machine: when they may start, which the fence has stopped, what is claimed.
+
+The order of a start is what keeps a fenced unit from running twice. The fence is up; the unit is
+claimed in the store, on the condition that its row is the one that was planned on; the fence is
+still the same; then systemd is asked, which refuses by itself if the fence comes down now.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from agent.fence import Fence, stop_times
+from agent.local import LocalUnit, LocalUnits
+from agent.plan import FENCE_IS_DOWN, Here
+from fleet.claims import Claims
+from fleet.errors import Conflict, Unavailable
+from fleet.names import UnitName
+
+
+class FencedUnits:
+    """What the agent does about its fenced units; without a `fence` none ever starts."""
+
+    def __init__(self, fence: Fence | None, claims: Claims, local: LocalUnits) -> None:
+        self._fence = fence
+        self._claims = claims
+        self._local = local
+        self._claimed: set[UnitName] | None = None
+
+    @property
+    def claimed(self) -> frozenset[UnitName]:
+        """The units that this machine has claimed, as far as is known."""
+        return frozenset(self._claimed or ())
+
+    def is_fenced(self, unit: UnitName) -> bool:
+        here = self._local.get(unit)
+        return here is not None and here.requirements.is_fenced
+
+    def doubt(self) -> None:
+        """Read from the store again what is claimed."""
+        self._claimed = None
+
+    async def recall(self) -> None:
+        """Know what is claimed; raises Unavailable."""
+        if self._claimed is None:
+            self._claimed = set(await self._claims.held())
+
+    def observe(self, here: Here) -> Here:
+        """What is here, with the fence's part in it; units that ended by themselves are noted."""
+        fenced = {u: one for u, one in here.local.items() if one.requirements.is_fenced}
+        if self._fence is not None:
+            self._fence.want(bool(fenced), may_raise=not (fenced.keys() & here.starting))
+        lease = self._generation()
+        idle = [one for u, one in fenced.items() if one.is_launched and not here.is_live(u)]
+        if not lease:
+            return here
+        for unit in have_ended(idle, lease):
+            note = fenced[unit].note
+            if note is not None:
+                self._local.note(unit, replace(note, ended=True))
+        return replace(here, lease=lease, fallen=have_fallen(idle, lease))
+
+    async def admit(self, unit: UnitName, row: int) -> str:
+        """Claim the unit if it is fenced, so that it may start now; the lease's generation.
+
+        Raises Conflict if it may not.
+        """
+        if not self.is_fenced(unit):
+            return ""
+        lease = self._generation()
+        if not lease:
+            raise Conflict(FENCE_IS_DOWN)
+        self._claimed = (self._claimed or set()) | {unit}  # also if the answer is lost
+        try:
+            await self._claims.take(unit, row, self._stop_times())
+        except Unavailable as error:
+            raise Conflict(f"it is fenced, and could not be claimed: {error}") from error
+        if self._generation() != lease:
+            raise Conflict(FENCE_IS_DOWN)
+        return lease
+
+    async def release(self, here: Here, starting: Iterable[UnitName]) -> None:
+        """Give back the claims on units of which nothing runs here, nor is to; may be Unavailable.
+
+        `here` is what was seen before the pass acted, `starting` what it has begun to start.
+        """
+        busy = {unit for unit in self.claimed if here.is_live(unit) or self._is_launched(unit)}
+        done = self.claimed - busy - set(starting)
+        if done:
+            await self._claims.release(sorted(done))
+            self._claimed = set(self.claimed - done)
+
+    def _is_launched(self, unit: UnitName) -> bool:
+        here = self._local.get(unit)
+        return here is not None and here.is_launched
+
+    def _stop_times(self) -> Mapping[UnitName, float]:
+        files = {u: one.file for u, one in self._local.all().items() if one.file is not None}
+        times = stop_times(files)
+        return {unit: times[unit] for unit in sorted(self.claimed & times.keys())}
+
+    def _generation(self) -> str:
+        if self._fence is None:
+            return ""
+        return self._fence.generation(asyncio.get_running_loop().time())
+
+
+def have_ended(idle: Iterable[LocalUnit], lease: str) -> list[UnitName]:
+    """Of launched units that do not run, those that ended though the fence has not come down."""
+    return [
+        one.unit
+        for one in idle
+        if one.note is not None and one.note.lease == lease and not one.note.ended
+    ]
+
+
+def have_fallen(idle: Iterable[LocalUnit], lease: str) -> frozenset[UnitName]:
+    """Of launched units that do not run, those that the fence has stopped: they start anew."""
+    return frozenset(
+        one.unit
+        for one in idle
+        if one.note is not None and one.note.lease != lease and not one.note.ended
+    )

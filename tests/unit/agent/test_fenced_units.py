@@ -1,0 +1,240 @@
+"""Fenced units under the agent: claimed, started, stopped by the fence, started again, let go."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from agent.fake import FakeSystemd
+from agent.fence import Fence
+from agent.local import LocalUnits
+from agent.loop import Agent
+from fleet.claims import Claims
+from fleet.errors import Conflict
+from fleet.names import UnitName
+from fleet.registry import Registry
+from fleet.states import TargetState
+from fleet.store.port import Put
+from tests.unit.agent.test_loop import KEYS, ME, Bench, is_up, now_s
+
+TTL_S = 6.0
+SOLO = "[Service]\nExecStart=/bin/sleep infinity\nTimeoutStopSec=5\n[X-Fleet]\nFenced=true\n"
+ONESHOT = "[Service]\nType=oneshot\nExecStart=/bin/sleep 1\n[X-Fleet]\nFenced=true\n"
+
+
+@dataclass
+class FencedBench(Bench):
+    """A machine whose lease is renewed as long as `renews` says so."""
+
+    renews: bool = True
+    fence: Fence | None = None
+    agents: list[Agent] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.systemd = FakeSystemd(drop_ins=self.folder / "drop-ins")
+
+    @contextlib.asynccontextmanager
+    async def agent(self) -> AsyncIterator[Agent]:
+        fence = self.fence = Fence(
+            self.systemd,
+            self.folder / "fence",
+            ttl_s=TTL_S,
+            changed=self._nudge,
+        )
+        if self.lease is None:
+            self.lease = await self.store.grant(1e6)
+        agent = Agent(
+            registry=Registry(self.store.connect(), KEYS),
+            systemd=self.systemd,
+            units=LocalUnits(
+                self.folder / "units", boot_id=self.boot_id, drop_ins=self.folder / "drop-ins"
+            ),
+            machine=ME,
+            fence=fence,
+        )
+        self.agents = [agent]
+        agent.use_lease(self.lease)
+        tasks = [
+            asyncio.create_task(part) for part in (agent.run(), fence.run(), self._beat(fence))
+        ]
+        try:
+            yield agent
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _nudge(self) -> None:
+        for agent in self.agents:
+            agent.nudge()
+
+    async def _beat(self, fence: Fence) -> None:
+        while True:
+            if self.renews:
+                fence.renewed(now_s())
+            await asyncio.sleep(TTL_S / 3)
+
+    async def claims(self) -> frozenset[UnitName]:
+        return await Claims(self.store, KEYS, ME).held()
+
+    def is_running(self, unit: UnitName) -> bool:
+        return unit in self.systemd.live
+
+
+async def until(bench: FencedBench, unit: UnitName, *, up: bool, within_s: float = 30.0) -> None:
+    deadline_s = now_s() + within_s
+    while bench.is_running(unit) is not up:
+        assert now_s() < deadline_s, f"{unit} is {'not ' if up else ''}running"
+        await asyncio.sleep(0.01)
+
+
+async def test_fenced_unit_is_claimed_before_it_starts(tmp_path: Path) -> None:
+    bench = FencedBench(tmp_path)
+    async with bench.agent():
+        unit = await bench.up("solo.service", SOLO)
+
+        assert await bench.claims() == {unit}
+        claim = (await bench.store.read(KEYS.claim(ME, unit))).entries[KEYS.claim(ME, unit)]
+        assert claim.value == b'{"stop": 6.0}'
+        assert (tmp_path / "drop-ins/solo.service.d/zz-fleet-fence.conf").exists()
+
+
+async def test_unfenced_unit_costs_no_fence(tmp_path: Path) -> None:
+    bench = FencedBench(tmp_path)
+    async with bench.agent():
+        await bench.up("web.service")
+
+        assert await bench.claims() == frozenset()
+        assert not bench.asked("start_at")
+        assert not (tmp_path / "drop-ins").exists()
+
+
+async def test_unit_does_not_start_without_a_renewed_lease(tmp_path: Path) -> None:
+    bench = FencedBench(tmp_path, renews=False)
+    async with bench.agent():
+        unit = await bench.schedule("solo.service", SOLO)
+        state = await bench.published(unit, lambda state: state is not None)
+        await asyncio.sleep(60)
+
+        assert not bench.is_running(unit)
+        assert await bench.claims() == frozenset()
+        assert state is not None
+        assert "it is fenced" in state.journal[-1]
+
+
+async def test_unit_that_the_fence_stopped_starts_again_with_the_lease(tmp_path: Path) -> None:
+    bench = FencedBench(tmp_path)
+    async with bench.agent():
+        unit = await bench.up("solo.service", SOLO)
+        bench.renews = False
+        await until(bench, unit, up=False)
+        await asyncio.sleep(20)
+        assert not bench.is_running(unit)
+        assert await bench.claims() == {unit}, "it is scheduled here all the same"
+
+        bench.renews = True
+        await until(bench, unit, up=True)
+
+
+async def test_unit_that_the_fence_stopped_while_fleetd_was_away_starts_again(
+    tmp_path: Path,
+) -> None:
+    bench = FencedBench(tmp_path)
+    async with bench.agent():
+        unit = await bench.up("solo.service", SOLO)
+    await until(bench, unit, up=False)
+
+    async with bench.agent():
+        await until(bench, unit, up=True)
+
+
+async def test_fleetd_that_starts_anew_in_time_touches_nothing(tmp_path: Path) -> None:
+    bench = FencedBench(tmp_path)
+    async with bench.agent():
+        unit = await bench.up("solo.service", SOLO)
+    await asyncio.sleep(2)
+    async with bench.agent():
+        await asyncio.sleep(30)
+
+        assert bench.is_running(unit)
+        assert bench.asked("start").count(("start", "solo.service")) == 1
+
+
+async def test_unit_that_ended_by_itself_stays_as_it_is(tmp_path: Path) -> None:
+    bench = FencedBench(tmp_path)
+    async with bench.agent():
+        unit = await bench.up("once.service", ONESHOT)
+        await until(bench, unit, up=False)
+        bench.renews = False
+        await asyncio.sleep(20)
+        bench.renews = True
+        await asyncio.sleep(20)
+
+        assert bench.asked("start").count(("start", "once.service")) == 1
+
+
+async def test_claim_is_given_back_when_the_unit_has_stopped(tmp_path: Path) -> None:
+    bench = FencedBench(tmp_path)
+    async with bench.agent():
+        slow = SOLO.replace("TimeoutStopSec=5", "ExecStop=/bin/sleep 4\nTimeoutStopSec=5")
+        unit = await bench.up("solo.service", slow)
+        await bench.up("web.service")
+        await bench.unschedule(unit)
+        await asyncio.sleep(3)
+        assert bench.is_running(unit)
+        assert await bench.claims() == {unit}
+
+        await until(bench, unit, up=False)
+        await asyncio.sleep(1)
+        assert await bench.claims() == frozenset()
+        assert not (tmp_path / "drop-ins/solo.service.d").exists()
+
+
+async def test_claim_on_a_row_that_has_changed_meanwhile_is_refused(tmp_path: Path) -> None:
+    bench = FencedBench(tmp_path)
+    unit = await bench.schedule("solo.service", SOLO)
+    key = KEYS.assignment(ME, unit)
+    row = (await bench.store.read(key)).entries[key]
+    claims = Claims(bench.store, KEYS, ME)
+    await bench.unschedule(unit)
+
+    with pytest.raises(Conflict, match="scheduled otherwise by now"):
+        await claims.take(unit, row.modified, {unit: 1.0})
+    assert await claims.held() == frozenset()
+
+
+async def test_claims_left_over_from_before_are_given_back(tmp_path: Path) -> None:
+    bench = FencedBench(tmp_path)
+    other = UnitName("other.service")
+    await bench.schedule("web.service")
+    await bench.store.commit([], [Put(KEYS.claim(ME, other), b"{}")])
+    async with bench.agent():
+        await bench.published(UnitName("web.service"), is_up)
+        await asyncio.sleep(1)
+
+        assert await bench.claims() == frozenset()
+
+
+async def test_fenced_units_alone_leave_a_machine_that_goes_down(tmp_path: Path) -> None:
+    bench = FencedBench(tmp_path)
+    async with bench.agent() as agent:
+        solo = await bench.up("solo.service", SOLO)
+        web = await bench.up("web.service")
+        assert agent.has_fenced
+
+        assert await agent.depart(30, fenced_only=True) == ()
+        assert not bench.is_running(solo)
+        assert bench.is_running(web)
+        assert await bench.claims() == frozenset()
+
+
+async def test_unit_that_is_only_loaded_is_not_claimed(tmp_path: Path) -> None:
+    bench = FencedBench(tmp_path)
+    async with bench.agent():
+        await bench.schedule("solo.service", SOLO, target=TargetState.LOADED)
+        await asyncio.sleep(5)
+
+        assert await bench.claims() == frozenset()
