@@ -5,11 +5,10 @@ be answered costs them nothing.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
-from cli.tables import legend
+from cli.tables import clock_time, legend
 from fleet.errors import FleetError
 
 if TYPE_CHECKING:
@@ -57,11 +56,3 @@ def hold_sentence(hold: "Hold") -> str:
 def name_machines(machines: "Iterable[MachineId]", *, full: bool = False) -> str:
     """The machines, which have no address while they are gone."""
     return ", ".join(legend(machine, full=full) for machine in sorted(machines))
-
-
-def clock_time(at_s: float) -> str:
-    """A time of day here, from seconds since the epoch."""
-    try:
-        return time.strftime("%H:%M:%S", time.localtime(at_s))
-    except (OverflowError, ValueError, OSError):
-        return f"second {at_s:g}"

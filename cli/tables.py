@@ -174,3 +174,11 @@ def legend(machine: str, address: str = "", *, full: bool = False) -> str:
     """A machine as people see it: `113f16a7.../172.17.8.103`, or its whole id."""
     name = machine if full else f"{machine[:SHORT_ID_LENGTH]}..."
     return f"{name}/{address}" if address else name
+
+
+def clock_time(at_s: float) -> str:
+    """A time of day here, from seconds since the epoch."""
+    try:
+        return f"{datetime.fromtimestamp(at_s, UTC).astimezone():%H:%M:%S}"
+    except (OverflowError, ValueError, OSError):
+        return f"second {at_s:g}"

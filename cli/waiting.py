@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cli.tables import legend, render_plain
+from cli.tables import clock_time, legend, render_plain
 from fleet.api.reports import UnitReport
 from fleet.machine import MachineId
 from fleet.states import TargetState, UnitState
@@ -166,6 +166,9 @@ def _state_of_wanted(report: UnitReport, goal: Goal) -> UnitState | None:
 
 
 def _judge_absent(report: UnitReport, goal: Goal) -> Verdict:
+    if report.fence and goal.aim is not Aim.STOPPED:
+        until_s = report.fence_until_s
+        return Pending(f"{report.fence}{f' ({clock_time(until_s)})' if until_s else ''}")
     if report.machine and report.hold:
         where = _legend(report, report.machine)
         return Pending(f"its machine {where} is held (see fleetctl hold): {report.hold}")

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.connect import run_connected
-from cli.holding import NONE_HELD, RELEASE, clock_time, name_machines
+from cli.holding import NONE_HELD, RELEASE, name_machines
 from cli.options import examples
 from cli.settings import Settings
-from cli.tables import render_plain
+from cli.tables import clock_time, render_plain
 from fleet.errors import NotFound
 
 if TYPE_CHECKING:

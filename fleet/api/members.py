@@ -4,6 +4,7 @@ A member of the wrong type raises InvalidRequest with its name, never anything e
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,6 +57,13 @@ def text_of(document: Mapping[str, Any], member: str) -> str:
     except UnicodeEncodeError as error:
         raise InvalidRequest(f"unable to decode body: {member} is not Unicode text") from error
     return value
+
+
+def number_of(document: Mapping[str, Any], member: str) -> float:
+    value = document.get(member) or 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidRequest(f"unable to decode body: {member} has to be a JSON number")
+    return float(value)
 
 
 def target_of(document: Mapping[str, Any], member: str) -> TargetState | None:

@@ -6,7 +6,7 @@ They are ours; fleet 1.0 had none.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fleet.api.members import Document, array, mapping, present, target_of, text_of
+from fleet.api.members import Document, array, mapping, number_of, present, target_of, text_of
 from fleet.cluster import Cluster
 from fleet.errors import MALFORMED, InvalidRequest
 from fleet.machine import MachineId
@@ -31,7 +31,8 @@ class UnitReport:
     `machine` is where a unit that is not global is scheduled; `refusals` are reasons by machine,
     "" standing for all; `addresses` are those of the machines spoken of that are alive.
     While it is `leaderless` there is no engine that would place or move units. `hold` says why the
-    unit is not moved although its machine is gone, if that is so.
+    unit is not moved although its machine is gone, if that is so. `fence` says what a fenced unit
+    waits for, and `fence_until_s` until when (seconds since the epoch, 0 if nobody can tell).
     """
 
     name: UnitName
@@ -47,6 +48,8 @@ class UnitReport:
     addresses: Mapping[MachineId, str] = field(default_factory=dict)
     leaderless: bool = False
     hold: str = ""
+    fence: str = ""
+    fence_until_s: float = 0.0
 
 
 def report(cluster: Cluster, name: UnitName) -> UnitReport:
@@ -82,6 +85,8 @@ def report(cluster: Cluster, name: UnitName) -> UnitReport:
         addresses={machine: machines[machine].address for machine in known},
         leaderless=cluster.leader is None,
         hold=hold.reason if hold and is_held else "",
+        fence=reasons.get("", "") if refusal and refusal.is_fenced else "",
+        fence_until_s=refusal.until_s if refusal else 0.0,
     )
 
 
@@ -108,6 +113,8 @@ def encode_report(told: UnitReport) -> Document:
         addresses=dict(told.addresses),
         leaderless=told.leaderless,
         hold=told.hold,
+        fence=told.fence,
+        fenceUntil=told.fence_until_s,
     )
 
 
@@ -131,6 +138,8 @@ def decode_report(document: object) -> UnitReport:
         addresses={MachineId(key): text_of(addresses, key) for key in addresses},
         leaderless=found.get("leaderless") is True,
         hold=text_of(found, "hold"),
+        fence=text_of(found, "fence"),
+        fence_until_s=number_of(found, "fenceUntil"),
     )
 
 

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from cli.tables import clock_time
 from cli.waiting import (
     CONTRADICTION_STANDS_S,
     JOB_FOLLOWS_S,
@@ -91,6 +92,18 @@ def _started_with(**changes: object) -> UnitReport:
             _START,
             Pending("its machine 113f16a7... is held (see fleetctl hold): they vanished"),
             id="its machine is held",
+        ),
+        pytest.param(
+            replace(_LAUNCHED, states=(), addresses={}, fence="it is fenced, and waits"),
+            _START,
+            Pending("it is fenced, and waits"),
+            id="fenced",
+        ),
+        pytest.param(
+            replace(_LAUNCHED, states=(), addresses={}, fence="it waits", fence_until_s=9.0),
+            _START,
+            Pending(f"it waits ({clock_time(9.0)})"),
+            id="fenced, until a time",
         ),
         # start
         pytest.param(_LAUNCHED, _START, _STARTED, id="active"),

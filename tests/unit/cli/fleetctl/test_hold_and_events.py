@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.holding import beside_hold, clock_time
+from cli.holding import beside_hold
+from cli.tables import clock_time
 from fleet.api.client import FleetClient
 from fleet.cluster import Hold, encode_hold
 from fleet.errors import Denied, NotFound

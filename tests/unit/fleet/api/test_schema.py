@@ -1,6 +1,7 @@
 """Documents: fleet 1.0's entities to the letter, ours on top, and nothing taken on trust."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -277,6 +278,15 @@ def test_report_says_why_a_unit_of_a_held_machine_is_not_moved(
     assert report(cluster, WEB).hold == told
 
 
+def test_report_tells_what_a_fenced_unit_waits_for() -> None:
+    refusal = Refusal(unit=WEB, reasons={"": "it is fenced"}, is_fenced=True, until_s=9.0)
+    told = report(Cluster(refusals={WEB: refusal}), WEB)
+    assert (told.fence, told.fence_until_s) == ("it is fenced", 9.0)
+
+    other = report(Cluster(refusals={WEB: replace(refusal, is_fenced=False)}), WEB)
+    assert other.fence == ""
+
+
 def test_hold_is_read_as_it_was_written() -> None:
     hold = Hold(machines=frozenset({ONE, TWO}), until_s=1732155200.5, reason="they vanished")
     assert decode_hold(json.loads(render(encode_hold(hold)))) == hold
@@ -328,6 +338,8 @@ def test_report_is_read_as_it_was_written() -> None:
         addresses={ONE: "10.0.0.1"},
         leaderless=True,
         hold="they vanished",
+        fence="it is fenced",
+        fence_until_s=1732155200.5,
     )
     assert decode_report(json.loads(render(encode_report(told)))) == told
     nothing = UnitReport(name=WEB)
@@ -340,6 +352,7 @@ def test_report_is_read_as_it_was_written() -> None:
         pytest.param([], id="an array"),
         pytest.param({"name": WEB, "states": [{"machineID": ONE}]}, id="half a state"),
         pytest.param({"name": WEB, "states": [5]}, id="a number for a state"),
+        pytest.param({"name": WEB, "fenceUntil": "soon"}, id="a text for a time"),
         pytest.param({"name": WEB, "assignments": "none"}, id="a text for assignments"),
         pytest.param({"name": WEB, "refusals": ["x"]}, id="an array for refusals"),
         pytest.param({"name": WEB, "addresses": {ONE: 7}}, id="a number for an address"),
