@@ -46,6 +46,7 @@ class Engine:
         self._settings = settings or EngineSettings()
         self._election = Election(registry, machine=machine, settings=self._settings.election)
         self._term: Term | None = None
+        self._began_s: float | None = None
         self._tally = Tally()
         self._running: asyncio.Task[None] | None = None
 
@@ -63,6 +64,7 @@ class Engine:
         """Stand for election and lead, for ever; ends quietly after stop()."""
         if self._running is not None:
             raise RuntimeError("the engine runs already")
+        self._began_s = asyncio.get_running_loop().time()
         self._running = asyncio.create_task(self._terms())
         try:
             await asyncio.wait([self._running])
@@ -121,6 +123,10 @@ class Engine:
             await self._election.resign(term)
 
     def _unavailable_at_s(self) -> float | None:
-        """When the store was last known to be in trouble, whoever noticed it."""
-        found = (self._election.unavailable_at_s, self._trouble_s())
+        """When the store was last known to be in trouble, whoever noticed it.
+
+        Before this engine ran it saw nothing, which comes to the same: where every fleetd was
+        restarted at once, the machine of the last one to be back is not lost.
+        """
+        found = (self._began_s, self._election.unavailable_at_s, self._trouble_s())
         return max((at_s for at_s in found if at_s is not None), default=None)

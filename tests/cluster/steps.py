@@ -229,17 +229,24 @@ class Operator:
 
     def life(self, machine: str, unit: str) -> Life:
         """How the unit lives on the machine."""
-        shown = self.show(machine, unit, *_PROPERTIES.values())
-        return Life(**{name: shown.get(key, "") for name, key in _PROPERTIES.items()})
+        return self._lives(machine, [unit])[unit]
 
     def lives(self, *machines: str) -> Lives:
         """Every unit of fleet on these machines (on all that have power), and how it lives."""
         chosen = machines or self.powered()
         return {
-            (machine, unit): self.life(machine, unit)
+            (machine, unit): life
             for machine in chosen
-            for unit in self.files(machine)
+            for unit, life in self._lives(machine, self.files(machine)).items()
         }
+
+    def _lives(self, machine: str, units: Sequence[str]) -> dict[str, Life]:
+        if not units:
+            return {}
+        listed = ",".join(_PROPERTIES.values())
+        argv = ["systemctl", "show", f"--property={listed}", *units]
+        blocks = self.sandbox.run(machine, argv).stdout.split("\n\n")
+        return {unit: _life(block) for unit, block in zip(units, blocks, strict=True)}
 
     def powered(self) -> tuple[str, ...]:
         return tuple(view.name for view in self.sandbox.machines if view.pid is not None)
@@ -293,6 +300,12 @@ class Operator:
         """Destroy all units; returns when no machine has any."""
         self.ok("destroy", "*")
         eventually(lambda: not any(self.files(machine) for machine in self.powered()))
+
+
+def _life(block: str) -> Life:
+    """A unit's part of what `systemctl show` of several prints."""
+    shown = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+    return Life(**{name: shown.get(key, "") for name, key in _PROPERTIES.items()})
 
 
 def _exec(command: str) -> str:

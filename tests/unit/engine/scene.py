@@ -84,6 +84,12 @@ class Scene:
         self._engines.append(asyncio.create_task(engine.run()))
         return engine, connection
 
+    async def lead_idly(self) -> LeaseId:
+        """Lead and do nothing, until the lease is revoked: engines made meanwhile stand by."""
+        lease = await self.store.grant(3600)
+        assert await self.registry.acquire_leadership(MachineId("idle"), lease)
+        return lease
+
     async def start(self, name: str, *options: str) -> None:
         text = "\n".join(["[Service]", "ExecStart=/bin/true", "[X-Fleet]", *options])
         change = UnitChange(name=UnitName(name), file=parse_unit(text), target=TargetState.LAUNCHED)
