@@ -1,7 +1,9 @@
 # make demo     see it work: three machines, a unit, a power cut, the unit elsewhere
 # make test     every test, on real etcd, systemd, D-Bus and SSH
 # make check    format, lint, types, and who may import what
+# make faults   every fault of docs/reliability.md on booted machines: half an hour
 # make bench    the numbers of docs/performance.md, measured here (a taste: make bench ARGS=--quick)
+# make reliability  those of docs/reliability.md: half an hour, ten minutes of it without etcd
 # make setup    what a fresh Debian 12 machine lacks; the others call it themselves
 
 PYTHON ?= python3
@@ -9,7 +11,7 @@ PYTHON ?= python3
 WORKERS ?= 3
 BIN := .venv/bin
 
-.PHONY: root setup packages demo test unit check bench clean
+.PHONY: root setup packages demo test faults unit check bench reliability clean
 
 root:
 	@[ "$$(id -u)" -eq 0 ] || { echo "this boots real machines, which takes root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
@@ -30,7 +32,10 @@ demo: root setup
 	@$(BIN)/python -P -m cli.sandbox.demo
 
 test: root setup
-	$(BIN)/pytest -m "" --numprocesses $(WORKERS) --dist loadfile tests
+	$(BIN)/pytest -m "not faults" --numprocesses $(WORKERS) --dist loadfile tests
+
+faults: root setup
+	$(BIN)/pytest -m "" --verbose tests/faults
 
 unit: .venv/.ready
 	$(BIN)/pytest tests
@@ -43,6 +48,9 @@ check: .venv/.ready
 
 bench: root setup
 	$(BIN)/python -P -m tests.bench $(ARGS)
+
+reliability: root setup
+	$(BIN)/python -P -m tests.faults.numbers
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -41,12 +41,12 @@ def test_write_of_a_leader_that_was_deposed_meanwhile_is_refused(
     make_stage: Callable[..., Stage],
 ) -> None:
     """Its transaction is on the cable when the leader falls asleep, and arrives in another term."""
-    stage = make_stage()
+    stage = make_stage(ttl_s=3.0)
     operator = stage.operator
     leader = operator.leader()
     witness = stage.others(leader)[0]
     with stage.trial(lost=[leader], asking=False), bad_cable(operator.sandbox, leader) as cable:
-        deposed = _term(stage)
+        deposed = _term(stage, witness)
         cable.out.holds = lambda frame: LEADER_KEY in frame and b"compare" in frame
         operator.service("f-asked-0.service")
         operator.at(witness).ok("start", "--no-block", "f-asked-0")
@@ -55,27 +55,27 @@ def test_write_of_a_leader_that_was_deposed_meanwhile_is_refused(
         stale = next(frame for frame in cable.out.held() if LEADER_KEY in frame)
         assert f'"create_revision":"{deposed}"'.encode() in stale.replace(b" ", b"")
         operator.at(witness).wait_home("f-asked-0.service", on=stage.others(leader))
-        assert _term(stage) > deposed
+        assert _term(stage, witness) > deposed
 
-        row = _row(stage)
+        row = _row(stage, witness)
         cable.back.records = True
         cable.release()
         answer = eventually(lambda: _answer(cable, stale))
         # Of a transaction that is done etcd says so, and of one that is refused nothing.
         assert "succeeded" not in answer
-        assert _row(stage) == row
+        assert _row(stage, witness) == row
         stage.sh(leader, f"kill -CONT {stage.fleetd(leader)}")
 
 
-def _term(stage: Stage) -> int:
-    """The revision that began the present leader's term."""
-    entries, _ = read_store(stage.operator.sandbox, stage.machines[0])
-    return eventually(lambda: next((e.created for e in entries if e.key == "/fleet/engine"), 0))
+def _term(stage: Stage, through: str) -> int:
+    """The revision that began the present leader's term, as the store has it."""
+    entries, _ = read_store(stage.operator.sandbox, through)
+    return next((e.created for e in entries if e.key == "/fleet/engine"), 0)
 
 
-def _row(stage: Stage) -> tuple[tuple[str, int], ...]:
+def _row(stage: Stage, through: str) -> tuple[tuple[str, int], ...]:
     """Every row of the schedule about the unit, with the revision that wrote it last."""
-    entries, _ = read_store(stage.operator.sandbox, stage.machines[0])
+    entries, _ = read_store(stage.operator.sandbox, through)
     rows = [e for e in entries if e.key.startswith("/fleet/schedule/")]
     return tuple((e.key, e.modified) for e in rows if e.key.endswith("f-asked-0.service"))
 

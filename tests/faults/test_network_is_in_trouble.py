@@ -12,8 +12,7 @@ pytestmark = [pytest.mark.systemd, pytest.mark.faults]
 
 
 def test_link_that_flaps(make_stage: Callable[..., Stage]) -> None:
-    """Each time shorter than a lease; the default one, since 2 s are long for a short one."""
-    stage = make_stage(ttl_s=6.0)
+    stage = make_stage()
     with stage.trial():
         for cut_s in (1.0, 2.0, 1.5, 2.0, 1.0):
             stage.operator.sandbox.cut("fleet2")
@@ -32,8 +31,8 @@ def test_link_that_flaps(make_stage: Callable[..., Stage]) -> None:
 def test_network_that_loses_and_delays(
     make_stage: Callable[..., Stage], loss: float, delay_s: float
 ) -> None:
-    """Both ways, on one machine, with the default lease, for five of them."""
-    stage = make_stage(ttl_s=6.0)
+    """Both ways, on one machine, for five leases."""
+    stage = make_stage()
     with stage.trial(), bad_cable(stage.operator.sandbox, "fleet2") as cable:
         for way in (cable.out, cable.back):
             way.loss, way.delay_s = loss, delay_s / 2

@@ -8,6 +8,8 @@ from tests.faults.stage import Stage
 
 pytestmark = pytest.mark.systemd
 
+TTL_S = 3.0
+
 
 @pytest.mark.parametrize(
     ("deed", "found"),
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.systemd
 def test_restart_nobody_asked_for_cannot_hide(
     make_stage: Callable[..., Stage], deed: str, found: str
 ) -> None:
-    stage = make_stage()
+    stage = make_stage(ttl_s=TTL_S)
     unit = "f-once.service" if "once" in deed else "f-web@1.service"
     (home,) = {row.machine for row in stage.operator.rows(unit)}
 
