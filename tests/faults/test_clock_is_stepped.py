@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.machines import eventually
 from tests.faults.stage import Stage
 
 pytestmark = [pytest.mark.systemd, pytest.mark.faults]
@@ -21,7 +22,7 @@ _DROP_IN = "/etc/systemd/system/fleet.service.d/clock.conf"
 
 
 def _library() -> Path:
-    (found,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+    (found,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
     return found
 
 
@@ -31,7 +32,7 @@ def _fake_clock(stage: Stage, machine: str) -> None:
     lines = {
         "LD_PRELOAD": str(_library()),
         "FAKETIME_TIMESTAMP_FILE": _OFFSET,
-        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_CACHE_DURATION": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
     text = "".join(f"Environment={name}={value}\n" for name, value in lines.items())
@@ -45,11 +46,12 @@ def _step(stage: Stage, machine: str, seconds: int) -> None:
 
 def test_wall_clock_that_is_stepped_by_an_hour(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage()
+    for machine in stage.machines:
+        _fake_clock(stage, machine)
+        stage.operator.sandbox.wait_until_one_cluster()
+    eventually(lambda: stage.faults() == [])
     leader = stage.operator.leader()
     with stage.trial():
-        for machine in stage.machines:
-            _fake_clock(stage, machine)
-        stage.operator.sandbox.wait_until_one_cluster()
         for machine, seconds in ((leader, 3600), (stage.others(leader)[0], -3600), (leader, -3600)):
             _step(stage, machine, seconds)
             time.sleep(1.5 * stage.ttl_s)
