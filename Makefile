@@ -1,5 +1,6 @@
 # make demo     see it work: three machines, a unit, a power cut, the unit elsewhere
 # make test     every test, on real etcd, systemd, D-Bus and SSH
+# make fuzz     the properties among the tests, on very many random examples
 # make check    format, lint, types, and who may import what
 # make faults   every fault of docs/reliability.md on booted machines: half an hour
 # make bench    the numbers of docs/performance.md, measured here (a taste: make bench ARGS=--quick)
@@ -11,7 +12,7 @@ PYTHON ?= python3
 WORKERS ?= 3
 BIN := .venv/bin
 
-.PHONY: root setup packages demo test faults unit check bench reliability clean
+.PHONY: root setup packages demo test faults unit fuzz check bench reliability clean
 
 root:
 	@[ "$$(id -u)" -eq 0 ] || { echo "this boots real machines, which takes root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
@@ -39,6 +40,9 @@ faults: root setup
 
 unit: .venv/.ready
 	$(BIN)/pytest tests
+
+fuzz: .venv/.ready
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m "fuzz and not etcd" --timeout 3600 tests
 
 check: .venv/.ready
 	$(BIN)/ruff format --check .

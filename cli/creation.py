@@ -5,6 +5,7 @@ All arguments of a command are decided on before anything is sent.
 """
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from fleet.names import (
 )
 from fleet.options import check_unit, unknown_options
 from fleet.states import TargetState
-from fleet.unit import UnitFile, read_unit, unit_from_options
+from fleet.unit import MAX_UNIT_BYTES, UnitFile, read_unit, too_large, unit_from_options
 
 _SUFFIXES = tuple(f".{kind}" for kind in ADDRESSABLE_TYPES)
 # How far a stored unit may be meant to go and still be replaced by the command; fleet 1.0's rule.
@@ -157,11 +158,21 @@ def create_all(
 
 def _read(path: Path) -> Local | None:
     try:
-        return Local(path=str(path), file=read_unit(path.read_bytes(), path=str(path)))
+        return Local(path=str(path), file=read_unit(_bytes_of(path), path=str(path)))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except (OSError, FleetError) as error:
         return Local(path=str(path), problem=f"failed getting Unit({path}) from file: {error}")
+
+
+def _bytes_of(path: Path) -> bytes:
+    """What is in the file; raises InvalidUnit, without reading it all, if it is no unit's size."""
+    with path.open("rb") as file:
+        data = file.read(MAX_UNIT_BYTES + 1)
+        size = max(len(data), os.fstat(file.fileno()).st_size)
+    if size > MAX_UNIT_BYTES:
+        raise too_large(size, path=str(path))
+    return data
 
 
 def _keep_or_replace(wanted: Wanted, found: Unit, *, verb: str, replace: bool) -> Created:

@@ -16,6 +16,15 @@ MALFORMED = (
 )
 
 
+# As much of a text as an error quotes.
+_EXCERPT = 120
+
+
+def excerpt(text: str) -> str:
+    """The text for an error to quote, which ends in three dots if it is long."""
+    return text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}..."
+
+
 class FleetError(Exception):
     """Anything that fleet reports to a person; `str()` of it is the whole message."""
 

@@ -13,6 +13,8 @@ import re
 from fleet.errors import InvalidRequest
 
 _SIGNS = frozenset("*?[\\")
+# A name has 255 bytes at most, and each may be escaped; compiling takes longer than matching.
+MAX_PATTERN = 1024
 
 
 class InvalidGlob(InvalidRequest):
@@ -32,6 +34,8 @@ def glob_matches(pattern: str, name: str) -> bool:
 @functools.lru_cache(maxsize=4096)
 def compile_glob(pattern: str) -> re.Pattern[str]:
     """The pattern as a regular expression; raises InvalidGlob."""
+    if len(pattern) > MAX_PATTERN:
+        raise InvalidGlob(f"a pattern has at most {MAX_PATTERN} characters")
     chunks: list[str] = [""]
     position = 0
     while position < len(pattern):

@@ -5,10 +5,10 @@ over a malformed value in silence (and so ran the unit anywhere), it is refused 
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from fleet.errors import InvalidUnit
+from fleet.errors import InvalidUnit, excerpt
 from fleet.fencing import why_unfenceable
 from fleet.globs import InvalidGlob, compile_glob, glob_matches
 from fleet.names import split_name
@@ -28,6 +28,10 @@ _GLOB_OPTIONS = frozenset(_CONFLICTS + _REPLACES)
 KNOWN_OPTIONS = frozenset(
     _MACHINE_ID + _METADATA + _MACHINE_OF + _CONFLICTS + _REPLACES + _GLOBAL + _FENCED
 )
+
+# What a unit asks for is compared with every other unit by every engine: more than this is no wish.
+MAX_WORDS = 256
+MAX_LETTERS = 8192
 
 _TRUE = frozenset({"true", "yes", "1", "on", "t"})
 _FALSE = frozenset({"false", "no", "0", "off", "f", ""})
@@ -71,7 +75,7 @@ def read_requirements(options: Iterable[UnitOption], name: str | None = None) ->
     line, if a value is malformed.
     """
     pooled: dict[str, list[tuple[str, UnitOption]]] = {}
-    for option in options:
+    for option in _modest(options):
         unit = _literal_name(name) if option.name in _GLOB_OPTIONS and name else name
         for value in _words(option.value):
             pooled.setdefault(option.name, []).append((_expand(value, unit), option))
@@ -96,6 +100,20 @@ def read_requirements(options: Iterable[UnitOption], name: str | None = None) ->
         is_global=flag(_GLOBAL),
         is_fenced=flag(_FENCED),
     )
+
+
+def _modest(options: Iterable[UnitOption]) -> Iterator[UnitOption]:
+    """The options; raises InvalidUnit once there is more than an engine wants to compare."""
+    words = letters = 0
+    for option in options:
+        words += len(_words(option.value))
+        letters += len(option.value)
+        if words > MAX_WORDS or letters > MAX_LETTERS:
+            raise InvalidUnit(
+                f"[{SECTION}] has more than {MAX_WORDS} values or {MAX_LETTERS} characters in them",
+                line=option.line or None,
+            )
+        yield option
 
 
 def check_unit(unit: UnitFile, *, path: str | None = None) -> Requirements:
@@ -242,5 +260,6 @@ def _boolean(value: str, option: UnitOption) -> bool:
 
 def _malformed(value: str, option: UnitOption, advice: str) -> InvalidUnit:
     return InvalidUnit(
-        f"[{SECTION}] {option.name}={value} is malformed: {advice}", line=option.line or None
+        f"[{SECTION}] {option.name}={excerpt(value)} is malformed: {advice}",
+        line=option.line or None,
     )

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from fleet.errors import InvalidUnit
+from fleet.errors import InvalidUnit, excerpt
 
 # etcd takes requests up to 1.5 MiB (`--max-request-bytes`) and the gateway carries them as base64.
 MAX_UNIT_BYTES = 512 * 1024
@@ -74,13 +74,17 @@ def parse_unit(text: str, *, path: str | None = None) -> UnitFile:
         line = text.count("\n", 0, error.start) + 1
         raise InvalidUnit("this is not UTF-8 text", path=path, line=line) from error
     if size > MAX_UNIT_BYTES:
-        raise InvalidUnit(
-            f"the unit file has {size} bytes; the limit is {MAX_UNIT_BYTES} bytes", path=path
-        )
+        raise too_large(size, path=path)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise InvalidUnit("there is a NUL character, which no unit has", path=path, line=line)
     return UnitFile(text, tuple(_read(text.split("\n"), path)))
+
+
+def too_large(size: int, *, path: str | None = None) -> InvalidUnit:
+    """The error of a unit file of so many bytes."""
+    problem = f"the unit file has {size} bytes; the limit is {MAX_UNIT_BYTES} bytes"
+    return InvalidUnit(problem, path=path)
 
 
 def read_unit(data: bytes, *, path: str | None = None) -> UnitFile:
@@ -110,8 +114,8 @@ def unit_from_options(options: Iterable[UnitOption]) -> UnitFile:
         if option is None or read is None or _content(option) != _content(read):
             culprit = option or ordered[-1]
             raise InvalidUnit(
-                f"option {culprit.name!r} of section {culprit.section!r} reads otherwise "
-                "once it is written in a unit file; mend its line breaks and backslashes"
+                f"option {excerpt(culprit.name)!r} of section {excerpt(culprit.section)!r} reads "
+                "otherwise once it is written in a unit file; mend its line breaks and backslashes"
             )
     return UnitFile(text, tuple(replace(option, line=0) for option in written))
 
@@ -145,7 +149,7 @@ def _read(lines: list[str], path: str | None) -> Iterator[UnitOption]:
             name, equals, value = line.partition("=")
             if not equals:
                 raise InvalidUnit(
-                    f"{stripped!r} is neither a section, a comment nor Name=value",
+                    f"{excerpt(stripped)!r} is neither a section, a comment nor Name=value",
                     path=path,
                     line=number,
                 )
@@ -180,10 +184,12 @@ def _whole_value(value: str, numbered: Iterator[tuple[int, str]]) -> str:
 def _section_name(line: str, path: str | None, number: int) -> str:
     name, bracket, rest = line[1:].partition("]")
     if not bracket:
-        raise InvalidUnit(f"section {line!r} has no closing bracket", path=path, line=number)
+        raise InvalidUnit(
+            f"section {excerpt(line)!r} has no closing bracket", path=path, line=number
+        )
     if rest.strip(_BLANKS):
         raise InvalidUnit(
-            f"unexpected text {rest.strip(_BLANKS)!r} after section [{name}]",
+            f"unexpected text {excerpt(rest.strip(_BLANKS))!r} after section [{excerpt(name)}]",
             path=path,
             line=number,
         )

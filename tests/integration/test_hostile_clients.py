@@ -8,10 +8,15 @@ import asyncio
 import contextlib
 import gzip
 import json
+import os
+import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fleet.api.client import FleetClient
 from fleet.errors import Unavailable
@@ -293,3 +298,39 @@ async def test_what_is_no_request_of_ours_is_answered_as_any_error(
 ) -> None:
     assert (await ask(lasting, request_bytes))[0] == status
     assert await is_served(lasting)
+
+
+_PIECES = [
+    *(b"GET ", b"PUT ", b"/fleet/v1/units", b"/fleet/v1/watch?unit=", b" HTTP/1.1", b"\r\n", b"\r"),
+    *(b"\n", b"Host: f\r\n", b"Content-Length: ", b"5", b"-1", b"Transfer-Encoding: chunked\r\n"),
+    *(b"Content-Type: application/json\r\n", b"Expect: 100-continue\r\n", b"{", b"[]", b"\0"),
+    *(b"Upgrade: websocket\r\nConnection: Upgrade\r\n", b"%ff", b": ", b"\xff", b"0\r\n\r\n"),
+]
+wire = st.lists(st.one_of(st.sampled_from(_PIECES), st.binary(max_size=4)), max_size=20)
+
+
+@pytest.mark.fuzz
+@given(wire.map(b"".join))
+def test_any_bytes_are_answered_with_http_or_not_at_all(lasting: ApiProcess, sent: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(0.2)
+        connection.connect(os.fspath(lasting.path))
+        connection.sendall(sent + b"\r\n\r\n")
+        received = b""
+        # It may well wait for the rest of a body.
+        with contextlib.suppress(TimeoutError):
+            while data := connection.recv(65536):
+                received += data
+    while received:
+        head, blank, rest = received.partition(b"\r\n\r\n")
+        assert blank
+        status = int(head.split()[1])
+        assert head.startswith(b"HTTP/1.")
+        assert status < 500
+        if b"ndjson" in head:
+            break
+        found = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        size = int(found[1]) if found else 0
+        if status >= 400:
+            assert json.loads(rest[:size])["error"]["code"] == status
+        received = rest[size:]
