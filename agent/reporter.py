@@ -174,9 +174,12 @@ class Reporter:
 
 
 def _is_on_its_way(look: Look, state: SystemdState) -> bool:
-    """Whether systemd does not know the unit only because its file has yet to be linked."""
+    """Whether systemd does not know the unit only because its file has yet to be linked.
+
+    Nor is one whose start was asked for: what systemd said of it may be from before.
+    """
     refused = look.trouble is not None and look.trouble.refused
-    is_coming = not (look.local.is_loaded or look.leaving or refused)
+    is_coming = look.starting or not (look.local.is_loaded or look.leaving or refused)
     return state.load == "not-found" and is_coming
 
 

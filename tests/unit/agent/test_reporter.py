@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 
 from agent.fake import FakeSystemd
-from agent.local import LocalUnit
+from agent.local import LocalUnit, Note
 from agent.publisher import Publisher
 from agent.report import Trouble
 from agent.reporter import Look, Reporter
@@ -20,6 +21,7 @@ from fleet.unit import parse_unit
 UNIT = UnitName("web.service")
 FILE = parse_unit("[Service]\nExecStart=/bin/sleep infinity\n")
 WRITTEN = LocalUnit(unit=UNIT, file=FILE, hash=FILE.hash)
+LINKED = replace(WRITTEN, note=Note(hash=FILE.hash))
 WAITS = Trouble(reason="waiting until old.service is gone from here")
 VAIN = Trouble(reason="it was linked in vain", refused=True)
 
@@ -30,6 +32,8 @@ VAIN = Trouble(reason="it was linked in vain", refused=True)
         pytest.param(Look(local=WRITTEN), False, id="its file is about to be linked"),
         pytest.param(Look(local=WRITTEN, trouble=WAITS), False, id="and its start has to wait"),
         pytest.param(Look(local=WRITTEN, trouble=VAIN), True, id="it cannot be linked"),
+        pytest.param(Look(local=LINKED, starting=True), False, id="it is just being started"),
+        pytest.param(Look(local=LINKED), True, id="it was linked and is not there"),
     ],
 )
 async def test_unit_unknown_to_systemd_is_reported_once_that_is_news(
