@@ -121,11 +121,23 @@ class Registry:
                 problems.append(f"{entry.key} holds a malformed unit file: line {error.line}")
         return files, problems
 
+    async def states(self) -> tuple[UnitState, ...]:
+        """What every machine says of its units, at one revision."""
+        return (await self._part(self.keys.states)).states
+
+    async def machines(self) -> tuple[Machine, ...]:
+        """The machines that are there, with their metadata, at one revision."""
+        cluster = await self._part(self.keys.machines, self.keys.metadata)
+        return tuple(cluster.machines.values())
+
     async def hold(self) -> Hold | None:
         """The brake on a mass loss while it is on, with the machines that are still gone."""
-        snapshot = await self.store.read(self.keys.hold, self.keys.machines)
-        cluster = decode_cluster(self.keys, snapshot.entries.values(), snapshot.revision)
-        return cluster.current_hold
+        return (await self._part(self.keys.hold, self.keys.machines)).current_hold
+
+    async def _part(self, *prefixes: str) -> Cluster:
+        """What of the cluster lies under these prefixes."""
+        snapshot = await self.store.read(*prefixes)
+        return decode_cluster(self.keys, snapshot.entries.values(), snapshot.revision)
 
     async def events(self, limit: int) -> tuple[Event, ...]:
         """The newest events, the newest last."""

@@ -214,7 +214,7 @@ class ApiService:
         machine = _first(call.query, "machineID")
         wanted = [
             state
-            for state in (await self._registry.cluster()).states
+            for state in await self._registry.states()
             if unit in ("", state.unit) and machine in ("", state.machine)
         ]
         states, following = cut_page(wanted, token)
@@ -222,15 +222,15 @@ class ApiService:
         return json_answer(encode_page("states", documents, following))
 
     async def _get_state(self, call: Call) -> Answer:
-        states = (await self._registry.cluster()).states_of(UnitName(call.route.item))
+        unit = UnitName(call.route.item)
+        states = [state for state in await self._registry.states() if state.unit == unit]
         if not states:
             raise NotFound("unit state does not exist")
         return json_answer(encode_listed_state(states[0]))
 
     async def _list_machines(self, call: Call) -> Answer:
         token = self._token(call.query)
-        found = list((await self._registry.cluster()).machines.values())
-        machines, following = cut_page(found, token)
+        machines, following = cut_page(list(await self._registry.machines()), token)
         documents = [encode_listed_machine(machine) for machine in machines]
         return json_answer(encode_page("machines", documents, following))
 
