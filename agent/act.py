@@ -136,8 +136,7 @@ class Actor:
         reload = bool(await self._systemd.loaded(touched)) or reload
         failed = {unit for unit, file in files.items() if not self._write(unit, file)}
         linked = await self._link([unit for unit in touched if unit not in failed])
-        local = self._local.read()
-        enable = [unit for unit in linked if _wants_enabling(local.get(unit))]
+        enable = [unit for unit in linked if _wants_enabling(self._local.get(unit))]
         if enable:
             enabled = await self._each(
                 Kind.LINK, self._systemd.enable, {u: self._local.path(u) for u in enable}
@@ -168,9 +167,8 @@ class Actor:
         """
         asked = [unit for unit in units if unit not in started]
         states = await self._systemd.states(asked, fresh=True) if asked else {}
-        local = self._local.read()
         for unit in units:
-            here = local.get(unit)
+            here = self._local.get(unit)
             if here is None or (unit in states and states[unit].load == "not-found"):
                 self._fail(unit, Kind.LINK, SystemdError("find", unit, "it was linked in vain"))
                 continue

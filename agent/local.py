@@ -245,13 +245,13 @@ def _stamp(status: os.stat_result) -> tuple[int, int, int]:
 
 def _replace(directory: Path, name: str, data: bytes) -> None:
     """Write a whole file in one step; no fsync, since it need not outlive the machine's boot."""
-    new = directory / _NEW
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    folder = str(directory)  # a thousand units are some thousand of these: no paths are built
+    new = f"{folder}/{_NEW}"
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
     with open(descriptor, "wb") as stream:
         os.fchmod(descriptor, 0o644)
         stream.write(data)
-    os.replace(new, directory / name)
+    os.replace(new, f"{folder}/{name}")
 
 
 @contextlib.contextmanager

@@ -16,22 +16,25 @@ class Batch:
         self._fence = [fence] if fence else []
         self._guards: dict[Guard, None] = {}
         self._operations: dict[str, Operation] = {}
+        self._size = 0
         self._about: list[str] = []
 
     async def add(
         self, guards: Sequence[Guard], operations: Sequence[Operation], *, about: str = ""
     ) -> None:
         """Take one decision in, whole; a file put twice in a transaction is put once."""
-        room = MAX_TXN_OPS - len(self._fence)
-        together = self._operations | {operation.key: operation for operation in operations}
+        added = {operation.key: operation for operation in operations}
+        fresh = [each for key, each in added.items() if self._operations.get(key) != each]
         if (
-            len(together) > MAX_TXN_OPS
-            or len(self._guards) + len(guards) > room
-            or _size(together.values()) > MAX_VALUE_BYTES
+            len(self._operations) + len(fresh) > MAX_TXN_OPS
+            or len(self._guards) + len(guards) > MAX_TXN_OPS - len(self._fence)
+            or self._size + _size(fresh) > MAX_VALUE_BYTES
         ):
             await self.flush()
+            fresh = list(added.values())
         self._guards |= dict.fromkeys(guards)
-        self._operations |= {operation.key: operation for operation in operations}
+        self._operations |= added
+        self._size += _size(fresh)
         self._about += [about] if about else []
 
     async def flush(self) -> None:
@@ -42,7 +45,7 @@ class Batch:
         if not commit.succeeded:
             subject = ", ".join(self._about) or "the cluster"
             raise Conflict(f"{subject} was changed by somebody else at the same moment; try again")
-        self._guards, self._operations, self._about = {}, {}, []
+        self._guards, self._operations, self._size, self._about = {}, {}, 0, []
 
 
 def _size(operations: Iterable[Operation]) -> int:
