@@ -142,6 +142,10 @@ class ApiService:
         return json_answer(encode_page("units", documents, following))
 
     async def _get_unit(self, call: Call) -> Answer:
+        # Who starts a unit asks whether it is new, and then this is all that has to be read.
+        key = self._registry.keys.unit(UnitName(call.route.item))
+        if key not in (await self._registry.store.read(key)).entries:
+            raise NotFound("unit does not exist")
         cluster = await self._registry.cluster()
         record = cluster.units.get(UnitName(call.route.item))
         if record is None:
