@@ -192,10 +192,12 @@ class DbusSystemd:
 
     async def start(self, unit: UnitName) -> Awaitable[str]:
         try:
-            return await self._queue("StartUnit", unit)
+            job = await self._queue("StartUnit", unit)
         except _Refused as error:
             self._known.distrust([unit])
             raise SystemdError("start", unit, str(error)) from error
+        self._known.started(unit)
+        return job
 
     async def stop(self, unit: UnitName) -> Awaitable[str]:
         try:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from agent.systemd import SystemdState
-from agent.wire import apply_properties
+from agent.wire import SUCCESS, apply_properties
 from fleet.names import UnitName
 
 
@@ -87,6 +87,13 @@ class Known:
         now = self._states.get(asked.unit)
         if now is not None and _outline(now) == _outline(asked):
             self._states[asked.unit] = apply_properties(now, details)
+
+    def started(self, unit: UnitName) -> None:
+        """A start was queued, which systemd only takes of what it has loaded; signals say more."""
+        old = self._states.get(unit)
+        if old is not None:
+            self._stale.discard(unit)
+            self._states[unit] = replace(old, load="loaded", result=old.result or SUCCESS)
 
     def distrust(self, units: Iterable[UnitName]) -> None:
         """Have the units asked about anew: their files changed."""

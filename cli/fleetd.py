@@ -4,6 +4,7 @@ Exit status: 0 when it was asked to stop, 1 when it cannot run, 2 for an unknown
 """
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -96,6 +97,7 @@ def _serve(arguments: Arguments) -> int:
     # Imported late: a wrong flag or configuration is told at once.
     from cli.daemon import Daemon
 
+    gc.freeze()  # what was imported lives as long as fleetd: nobody need look at it for garbage
     daemon = Daemon(config, reload=load)
     daemon.warn(warnings)
     return asyncio.run(daemon.run())

@@ -194,3 +194,19 @@ def test_who_was_told_less_is_to_be_told_what_was_learned() -> None:
     assert known.unknown([UNIT]) == []
     assert known.learn(listed("inactive"), 2)
     assert not known.learn(listed("inactive"), 3)
+
+
+def test_start_that_systemd_took_says_that_the_unit_is_loaded_and_needs_no_look() -> None:
+    known = Known()
+    known.asking([UNIT])
+    known.learn(listed("inactive", "dead", load="not-found"), 1)
+    known.distrust([UNIT])
+    known.started(UNIT)
+    assert known.unknown([UNIT]) == []
+    assert known.state(UNIT) == listed("inactive", "dead")
+
+
+def test_start_of_a_unit_never_asked_about_leaves_it_to_be_asked_about() -> None:
+    known = Known()
+    known.started(UNIT)
+    assert known.unknown([UNIT]) == [UNIT]
