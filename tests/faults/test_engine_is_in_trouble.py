@@ -13,7 +13,7 @@ from tests.cluster.truth import read_store
 from tests.faults.cable import Cable, Frame, bad_cable, receiver_port, sender_port
 from tests.faults.stage import Stage
 
-pytestmark = pytest.mark.systemd
+pytestmark = [pytest.mark.systemd, pytest.mark.timeout(240)]
 
 LEADER_KEY = b64encode(b"/fleet/engine")
 

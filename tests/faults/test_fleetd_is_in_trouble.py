@@ -9,7 +9,7 @@ from tests.cluster.machines import eventually
 from tests.faults.stage import Stage
 from tests.faults.upgrade import replace_fleetd
 
-pytestmark = [pytest.mark.systemd, pytest.mark.faults]
+pytestmark = [pytest.mark.systemd, pytest.mark.faults, pytest.mark.timeout(240)]
 
 
 def test_fleetd_that_is_killed_on_every_machine(make_stage: Callable[..., Stage]) -> None:

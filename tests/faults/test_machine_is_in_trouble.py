@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.machines import eventually
 from tests.faults.stage import Stage
 
-pytestmark = [pytest.mark.systemd, pytest.mark.faults]
+pytestmark = [pytest.mark.systemd, pytest.mark.faults, pytest.mark.timeout(240)]
 
 
 def test_machine_that_loses_power_and_is_back(make_stage: Callable[..., Stage]) -> None:
@@ -72,7 +72,6 @@ def _quoted(script: str) -> str:
     return script.replace("'", "'\\''")
 
 
-@pytest.mark.timeout(240)
 def test_processors_that_are_all_taken_for_a_minute(make_stage: Callable[..., Stage]) -> None:
     """Busy is not dead: twice as many takers as processors, on the machines and with the lease."""
     stage = make_stage()

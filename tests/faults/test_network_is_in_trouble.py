@@ -8,7 +8,7 @@ import pytest
 from tests.faults.cable import bad_cable
 from tests.faults.stage import Stage
 
-pytestmark = [pytest.mark.systemd, pytest.mark.faults]
+pytestmark = [pytest.mark.systemd, pytest.mark.faults, pytest.mark.timeout(240)]
 
 
 def test_link_that_flaps(make_stage: Callable[..., Stage]) -> None:

@@ -15,7 +15,7 @@ from tests.cluster.truth import read_store
 from tests.faults.cable import bad_cable
 from tests.faults.stage import Stage
 
-pytestmark = [pytest.mark.systemd, pytest.mark.faults]
+pytestmark = [pytest.mark.systemd, pytest.mark.faults, pytest.mark.timeout(240)]
 
 SIZES = [pytest.param(1, id="one member"), pytest.param(3, id="three members")]
 # Longer than any lease: an etcd that goes on then has forgotten every machine.
