@@ -1,13 +1,13 @@
 """The arguments and flags that several verbs of fleetctl share."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from cli.completion.candidates import Finder, listed_words
+from cli.completion.candidates import Finder
 
 if TYPE_CHECKING:
     from click.types import OptionHelpExtra
@@ -117,26 +117,3 @@ def creation_flags(function: _Function) -> _Function:
         "--replace", is_flag=True, help="Replace stored units whose files here are different."
     )
     return replace(click.option("--sign", is_flag=True, hidden=True)(unsigned))
-
-
-def list_flags(default_fields: str, columns: Iterable[str]) -> Callable[[_Function], _Function]:
-    """The flags of the list verbs: --full, --no-legend and --fields, one of these columns."""
-    known = sorted(columns)
-
-    def decorate(function: _Function) -> _Function:
-        for option in (
-            click.option(
-                "--fields",
-                default=default_fields,
-                metavar="LIST",
-                show_default=True,
-                shell_complete=listed_words(known),
-                help=f"Columns, separated by commas. Known: {', '.join(known)}.",
-            ),
-            click.option("--no-legend", is_flag=True, help="Leave the header out."),
-            click.option("-l", "--full", is_flag=True, help="Do not shorten ids and hashes."),
-        ):
-            function = option(function)
-        return function
-
-    return decorate

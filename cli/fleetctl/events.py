@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.connect import run_connected
-from cli.options import Option, examples, list_flags
+from cli.listing import list_flags
+from cli.options import Option, examples
+from cli.records import EVENTS, Form
 from cli.settings import Settings
-from cli.tables import EVENT_COLUMNS, EVENT_FIELDS, View, parse_fields, render_list
+from cli.tables import View
 
 if TYPE_CHECKING:
     from fleet.api.client import FleetClient
@@ -33,21 +35,17 @@ _MOST = 1000
     metavar="N",
     help=f"How many events, at most {_MOST}.",
 )
-@list_flags(EVENT_FIELDS, EVENT_COLUMNS)
+@list_flags(EVENTS)
 @click.pass_obj
-def command(settings: Settings, *, lines: int, full: bool, no_legend: bool, fields: str) -> int:
+def command(settings: Settings, *, lines: int, form: Form) -> int:
     """List what users did to the cluster and what its engine decided, and why.
 
     The cluster keeps about the last thousand events. A unit is empty (-) where it is about none.
     """
-    columns = parse_fields(fields, EVENT_COLUMNS)
 
     async def show(client: "FleetClient") -> int:
         events = await client.events(lines)
-        text = render_list(
-            events, EVENT_COLUMNS, columns, View(full=full), legend_line=not no_legend
-        )
-        click.echo(text, nl=False)
+        click.echo(EVENTS.render(events, View(full=form.full), form), nl=False)
         return 0
 
     return run_connected(settings, show)

@@ -7,10 +7,10 @@ import click
 from cli.completion.candidates import placeable_units
 from cli.connect import run_connected
 from cli.holding import beside_hold, hold_sentence
-from cli.listing import chosen, view_of
-from cli.options import examples, list_flags
+from cli.listing import chosen, list_flags, view_of
+from cli.options import examples
+from cli.records import STATES, Form
 from cli.settings import Settings
-from cli.tables import STATE_COLUMNS, STATE_FIELDS, parse_fields, render_list
 
 if TYPE_CHECKING:
     from fleet.api.client import FleetClient
@@ -21,25 +21,24 @@ if TYPE_CHECKING:
         "fleetctl list-units",
         "fleetctl list-units 'web@*'          # only instances of web@.service",
         "fleetctl list-units --full --fields=unit,machine,hash",
+        "fleetctl list-units -o json web.service",
         "fleetctl list-units --no-legend --fields=unit,active   # for a script",
     )
 )
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=placeable_units)
-@list_flags(STATE_FIELDS, STATE_COLUMNS)
+@list_flags(STATES)
 @click.pass_obj
-def command(
-    settings: Settings, *, patterns: tuple[str, ...], full: bool, no_legend: bool, fields: str
-) -> int:
+def command(settings: Settings, *, patterns: tuple[str, ...], form: Form) -> int:
     """List the units as systemd has them on each machine.
 
     A global unit has a line for every machine. With patterns, only units of such names are listed.
     """
-    columns = parse_fields(fields, STATE_COLUMNS)
 
     async def listed(client: "FleetClient") -> str:
         states = chosen(patterns, await client.states(), lambda state: state.unit)
-        view = await view_of(client, full=full, wanted="machine" in columns)
-        return render_list(states, STATE_COLUMNS, columns, view, legend_line=not no_legend)
+        wanted = form.is_for_programs or "machine" in STATES.fields_of(form)
+        view = await view_of(client, full=form.full, wanted=wanted)
+        return STATES.render(states, view, form)
 
     async def show(client: "FleetClient") -> int:
         text, hold = await beside_hold(client, listed(client))

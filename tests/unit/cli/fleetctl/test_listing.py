@@ -1,6 +1,7 @@
 """list-units, list-unit-files, list-machines and cat."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,19 @@ def test_list_machines(fleetctl: Fleetctl, filled: Cluster) -> None:
         "MACHINE\t\tIP\t\tMETADATA\n113f16a7...\t172.17.8.103\tdisk=ssd\n"
     )
     assert fleetctl("list-m", "--l", "--no-legend", "--fields", "machine").out == f"{HERE}\n"
+
+
+def test_lists_are_written_for_programs(fleetctl: Fleetctl, filled: Cluster) -> None:
+    (unit,) = json.loads(fleetctl("list-units", "-o", "json").out)
+    assert (unit["unit"], unit["machine"], unit["address"]) == ("web.service", HERE, "172.17.8.103")
+    files = json.loads(fleetctl("list-unit-files", "--output=json", "web").out)
+    assert [(each["unit"], each["desired"]) for each in files] == [("web.service", "launched")]
+    assert fleetctl("list-unit-files", "-o", "name").out == "db.service\nweb.service\n"
+    assert fleetctl("list-machines", "-o", "yaml").out.startswith(f'- machine: "{HERE}"\n')
+    assert f"{HERE}/172.17.8.103\tloaded" in fleetctl("list-units", "-o", "wide").out
+    events = json.loads(fleetctl("events", "-o", "json").out)
+    assert {each["unit"] for each in events} == {"db.service", "web.service"}
+    assert fleetctl("list-units", "-o", "xml").status == 2
 
 
 @pytest.mark.parametrize("verb", ["list-units", "list-unit-files", "list-machines"])
