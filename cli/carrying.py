@@ -13,12 +13,14 @@ import click
 from cli.following import Watched, follow
 from cli.plans import Plan
 from cli.selection import check_arguments, is_pattern, select
-from cli.waiting import Aim, Failed, Goal, Pending, Reached, Verdict
+from cli.waiting import Aim, Failed, Goal, Pending, Reached, Verdict, judge
 from fleet.api.schema import Unit
 from fleet.errors import FleetError, NotFound
 from fleet.names import UnitName, complete_name
 from fleet.registry import UnitChange
 
+# fleet 1.0 counted its patience in attempts of up to 2 s each.
+ATTEMPT_S = 2.0
 # Up to this many units are asked for one by one rather than by listing the cluster.
 _FEW = 8
 _GERUNDS = {
@@ -135,7 +137,8 @@ async def wait(
         elif not goals[name].quiet:
             say([verdict.line])
 
-    verdicts = await follow(client, goals, settled=tell, attempts=attempts)
+    limit_s = attempts * ATTEMPT_S if attempts > 0 else None
+    verdicts = await follow(client, goals, settled=tell, judge=judge, limit_s=limit_s)
     for name, verdict in verdicts.items():
         if isinstance(verdict, Pending):
             state = "loaded" if goals[name].aim is Aim.STOPPED else goals[name].aim

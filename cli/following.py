@@ -11,15 +11,13 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Protocol, TextIO
+from typing import Generic, Protocol, TextIO, TypeVar
 
-from cli.waiting import Failed, Goal, Pending, Reached, Verdict, judge
+from cli.waiting import Failed, Pending, Reached, Verdict
 from fleet.api.reports import UnitReport
 from fleet.errors import Unavailable
 from fleet.names import UnitName
 
-# fleet 1.0 counted its patience in attempts of up to 2 s each.
-ATTEMPT_S = 2.0
 _PROGRESS_AFTER_S = 1.0
 _PROGRESS_EVERY_S = 0.25
 # Where a line cannot be erased it is written seldom.
@@ -34,15 +32,18 @@ class Watched(Protocol):
         ...
 
 
+_Aim = TypeVar("_Aim")
 Settled = Callable[[UnitName, Reached | Failed], None]
+Judge = Callable[[UnitReport, _Aim], Verdict]
 
 
 @dataclass(slots=True)
-class _Follow:
+class _Follow(Generic[_Aim]):
     """The verdicts so far; those that have to stand a while are on `due`, soonest first."""
 
-    goals: Mapping[UnitName, Goal]
+    goals: Mapping[UnitName, _Aim]
     settled: Settled
+    judge: Judge[_Aim]
     open: dict[UnitName, tuple[Verdict, float]] = field(default_factory=dict)
     due: list[tuple[float, UnitName]] = field(default_factory=list)
     done: dict[UnitName, Reached | Failed] = field(default_factory=dict)
@@ -51,7 +52,7 @@ class _Follow:
         """Judge a report; a verdict that stays the same keeps the time since when it stands."""
         if report.name not in self.open:
             return
-        verdict = judge(report, self.goals[report.name])
+        verdict = self.judge(report, self.goals[report.name])
         before, since = self.open[report.name]
         if verdict != before:
             since = now
@@ -80,24 +81,24 @@ class _Follow:
 
 async def follow(
     client: Watched,
-    goals: Mapping[UnitName, Goal],
+    goals: Mapping[UnitName, _Aim],
     *,
     settled: Settled,
-    attempts: int = 0,
+    judge: Judge[_Aim],
+    limit_s: float | None = None,
     screen: "Screen | None" = None,
 ) -> Mapping[UnitName, Verdict]:
-    """The final verdict of every unit; `settled` is told each at once.
+    """The final verdict of every unit by the judge; `settled` is told each at once.
 
-    Those still Pending ran out of `attempts` of 2 s, of which 0 means no limit. Raises Unavailable
-    if the stream ends.
+    Those still Pending ran out of the time limit. Raises Unavailable if the stream ends.
     """
     if not goals:
         return {}
     clock = asyncio.get_running_loop().time
     begin = clock()
-    following = _Follow(goals, settled)
+    following = _Follow(goals, settled, judge)
     following.open = {name: (Pending("nothing was reported yet"), begin) for name in goals}
-    deadline = begin + attempts * ATTEMPT_S if attempts > 0 else None
+    deadline = None if limit_s is None else begin + limit_s
     progress = _Progress(screen or Screen(sys.stderr), begin)
     incoming = _Incoming(client, list(goals))
     try:

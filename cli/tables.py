@@ -93,9 +93,10 @@ MACHINE_FIELDS = "machine,ip,metadata"
 _MACHINE_IDS = re.compile(r"\b[0-9a-f]{32}\b")
 
 
-def _time(event: Event, _: View) -> str:
+def wall_time(at_s: float) -> str:
+    """The moment on the user's own clock; `at_s` is in seconds since the epoch."""
     try:
-        at = datetime.fromtimestamp(event.at_s, UTC).astimezone()
+        at = datetime.fromtimestamp(at_s, UTC).astimezone()
         return at.strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, ValueError, OSError):
         return "-"
@@ -108,7 +109,7 @@ def _told(text: str, view: View) -> str:
 
 
 EVENT_COLUMNS: Columns[Event] = {
-    "time": _time,
+    "time": lambda event, _: wall_time(event.at_s),
     "unit": lambda event, view: _told(event.unit, view) or "-",
     "what": lambda event, view: _told(event.what, view),
     "who": lambda event, view: _told(event.by, view),

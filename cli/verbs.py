@@ -25,12 +25,15 @@ _GROUPS = {
         "load": "Put units on machines without starting them",
         "unload": "Take units off their machines; they stay in the cluster",
         "destroy": "Stop units and remove them from the cluster",
+        "wait": "Wait until units are active, inactive or gone",
     },
     "To see what there is": {
         "list-machines": "List the machines of the cluster",
         "list-units": "List the units as systemd has them on each machine",
         "list-unit-files": "List the units, and where each is meant to run",
         "cat": "Print a unit file as its author wrote it",
+        "why": "Say why a unit is where it is, and why not elsewhere",
+        "history": "Tell what happened to a unit: when, by whom, why",
         "events": "List what was done to the cluster, and decided in it",
     },
     "To go where units run": {
@@ -53,7 +56,7 @@ _HIDDEN = {
 SHOWN_VERBS = {name: text for group in _GROUPS.values() for name, text in group.items()}
 VERBS = {**SHOWN_VERBS, **_HIDDEN}
 # Verbs that fleet 1.0 had not: they take no abbreviation away from those that it had.
-_NEW = frozenset({"completion", "events", "hold", "sandbox"})
+_NEW = frozenset({"completion", "events", "history", "hold", "sandbox", "wait", "why"})
 
 
 def find_verb(typed: str) -> str | None:

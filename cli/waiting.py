@@ -183,7 +183,7 @@ def _judge_absent(report: UnitReport, goal: Goal) -> Verdict:
 
 def _judge_refused(report: UnitReport, goal: Goal) -> Verdict:
     if goal.aim is Aim.STOPPED:
-        running = _still_at(report.states, report)
+        running = still_at(report.states, report)
         return Pending(running) if running else Reached(f"Unit {report.name} {report.current}")
     if goal.patient:
         reasons = "; ".join(" ".join(line.split()) for line in refusal_lines(report))
@@ -204,7 +204,7 @@ def _judge_launched(report: UnitReport, state: UnitState, goal: Goal) -> Verdict
     where = _legend(report, state.machine)
     if state.current is not TargetState.LAUNCHED:
         if _is_unloadable(state):
-            return _unloadable(report, state, where)
+            return _unloadable(report, state)
         return Pending(f"{where} has it {state.current}")
     # A process that ended well and that Restart= starts again and again is as up as it will be.
     if state.is_up or (state.sub.startswith("auto-restart") and not state.has_failed):
@@ -213,23 +213,23 @@ def _judge_launched(report: UnitReport, state: UnitState, goal: Goal) -> Verdict
         # Without a job's result it may be the failure from before this start.
         stands_s = JOB_FOLLOWS_S if not state.job else JOURNAL_FOLLOWS_S
         settled = state.job and state.journal
-        return Failed(_failure(report, state, where), 0.0 if settled else stands_s)
+        return Failed(failure_lines(report, state), 0.0 if settled else stands_s)
     return Pending(f"{state.active or 'unknown'} ({state.sub or 'unknown'}) on {where}")
 
 
 def _judge_loaded(report: UnitReport, state: UnitState, goal: Goal) -> Verdict:
     where = _legend(report, state.machine)
     if goal.aim is Aim.LOADED and _is_unloadable(state):
-        return _unloadable(report, state, where)
+        return _unloadable(report, state)
     if state.current is not TargetState.LOADED or state.active not in _QUIET_ACTIVE:
-        return Pending(_still_at([state], report) or f"{where} has it {state.current}")
+        return Pending(still_at([state], report) or f"{where} has it {state.current}")
     return Reached(f"Unit {report.name} loaded on {where}")
 
 
 def _judge_inactive(report: UnitReport) -> Verdict:
     if report.assignments or report.machine:
         return Pending("it is still assigned to a machine")
-    running = _still_at(report.states, report)
+    running = still_at(report.states, report)
     return Pending(running) if running else Reached(f"Unit {report.name} inactive")
 
 
@@ -237,7 +237,7 @@ def _judge_gone(report: UnitReport) -> Verdict:
     if report.exists:
         again = f"Unit {report.name} is in the cluster again: somebody else submitted it meanwhile"
         return Failed((again,), CONTRADICTION_STANDS_S)
-    running = _still_at(report.states, report)
+    running = still_at(report.states, report)
     return Pending(running) if running else Reached(f"Destroyed {report.name}")
 
 
@@ -247,11 +247,11 @@ def _judge_everywhere_stopped(report: UnitReport) -> Verdict:
         for state in report.states
         if state.current is TargetState.LAUNCHED or state.active not in _QUIET_ACTIVE
     ]
-    running = _still_at(busy, report)
+    running = still_at(busy, report)
     return Pending(running) if running else Reached(f"Unit {report.name} loaded")
 
 
-def _still_at(states: Iterable[UnitState], report: UnitReport) -> str:
+def still_at(states: Iterable[UnitState], report: UnitReport) -> str:
     """Which machines still have the unit, and how; empty if none has."""
     return ", ".join(
         f"still {state.active or 'there'} ({state.sub or 'unknown'}) on"
@@ -264,11 +264,13 @@ def _is_unloadable(state: UnitState) -> bool:
     return state.load not in ("loaded", "")
 
 
-def _unloadable(report: UnitReport, state: UnitState, where: str) -> Failed:
-    return Failed(_failure(report, state, where), 0.0 if state.journal else LOAD_STANDS_S)
+def _unloadable(report: UnitReport, state: UnitState) -> Failed:
+    return Failed(failure_lines(report, state), 0.0 if state.journal else LOAD_STANDS_S)
 
 
-def _failure(report: UnitReport, state: UnitState, where: str) -> tuple[str, ...]:
+def failure_lines(report: UnitReport, state: UnitState) -> tuple[str, ...]:
+    """What happened where, the last lines of the journal, and what is next."""
+    where = _legend(report, state.machine)
     return (
         f"Unit {report.name} {_what_happened(state, where)}",
         *(f"    {line}" for line in state.journal),

@@ -5,12 +5,18 @@ writers never meet; the leader removes all but the newest once in a while.
 """
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fleet.errors import MALFORMED
+from fleet.keys import Keys
+from fleet.names import UnitName
 from fleet.store.port import Entry
+
+# How many events of a unit stay as long as the unit does.
+KEPT_OF_A_UNIT = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +30,14 @@ class Event:
     by: str
     unit: str
     what: str
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Some events, the newest last, and the revision of the store that they were read at."""
+
+    revision: int
+    events: tuple[Event, ...]
 
 
 def encode_event(event: Event) -> dict[str, Any]:
@@ -40,8 +54,8 @@ def decode_event(document: Any) -> Event:
     )
 
 
-def latest(entries: Iterable[Entry], limit: int) -> tuple[Event, ...]:
-    """The newest events among the entries, the newest last; malformed ones are passed over.
+def latest(entries: Iterable[Entry], limit: int, *, unit: UnitName | str = "") -> tuple[Event, ...]:
+    """The newest events, of one unit or of all, the newest last; malformed ones are passed over.
 
     They stand in the order of their writing, which the clocks of many machines could not give.
     """
@@ -49,8 +63,28 @@ def latest(entries: Iterable[Entry], limit: int) -> tuple[Event, ...]:
     for entry in sorted(entries, key=lambda entry: (entry.modified, entry.key), reverse=True):
         if len(events) == limit:
             break
-        try:
-            events.append(decode_event(json.loads(entry.value)))
-        except MALFORMED:
-            continue
+        event = _read(entry)
+        if event is not None and unit in ("", event.unit):
+            events.append(event)
     return tuple(reversed(events))
+
+
+def expired(entries: Mapping[str, Entry], keys: Keys, keep: int) -> list[str]:
+    """The keys of events to forget: all but the newest, and the last few of every unit."""
+    events = sorted(key for key in entries if key.startswith(keys.events))
+    kept: Counter[str] = Counter()
+    old: list[str] = []
+    for age, key in enumerate(reversed(events)):
+        event = _read(entries[key])
+        unit = event.unit if event and keys.unit(UnitName(event.unit)) in entries else ""
+        if age >= keep and (not unit or kept[unit] >= KEPT_OF_A_UNIT):
+            old.append(key)
+        kept[unit] += 1
+    return old
+
+
+def _read(entry: Entry) -> Event | None:
+    try:
+        return decode_event(json.loads(entry.value))
+    except MALFORMED:
+        return None

@@ -30,7 +30,7 @@ from fleet.cluster import (
     encode_unit,
 )
 from fleet.errors import MALFORMED, Conflict, InvalidUnit, NotFound
-from fleet.events import Event, latest
+from fleet.events import History, expired, latest
 from fleet.history import event_put
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId, encode_machine
@@ -48,8 +48,8 @@ class UnitChange:
     """What a user asks of one unit: new contents, a new target state, or both; or its removal.
 
     New contents without a target state make the unit inactive, as in fleet 1.0. Contents that
-    systemd reads the same (other comments, other blanks) are stored and change nothing else, but
-    not if they are `rendered`: made from options, they are nobody's own text.
+    systemd reads the same are stored and change nothing else, unless they are `rendered`: made
+    from options, and nobody's own text.
     """
 
     name: UnitName
@@ -139,9 +139,11 @@ class Registry:
         snapshot = await self.store.read(*prefixes)
         return decode_cluster(self.keys, snapshot.entries.values(), snapshot.revision)
 
-    async def events(self, limit: int) -> tuple[Event, ...]:
-        """The newest events, the newest last."""
-        return latest((await self.store.read(self.keys.events)).entries.values(), limit)
+    async def events(self, limit: int, *, unit: UnitName | str = "", after: int = 0) -> History:
+        """The newest events, of one unit or of all, of those that came after a revision."""
+        snapshot = await self.store.read(self.keys.events)
+        later = (entry for entry in snapshot.entries.values() if entry.modified > after)
+        return History(snapshot.revision, latest(later, limit, unit=unit))
 
     # Users' changes
 
@@ -173,7 +175,9 @@ class Registry:
             if change.destroy:
                 outcome[change.name] = change.name in entries
                 if change.name in entries:
-                    await batch.add([], self._removal(change.name, by=by), about=change.name)
+                    event = event_put(self.keys, by=by, unit=change.name, what="destroyed")
+                    removal: list[Operation] = [Delete(self.keys.unit(change.name)), event]
+                    await batch.add([], removal, about=change.name)
             else:
                 old = stored.get(change.name)
                 outcome[change.name] = await self._add_change(batch, change, old, by=by)
@@ -193,14 +197,10 @@ class Registry:
             operations.append(Put(self.keys.file(record.file), file.text.encode()))
         guard = Guard(self.keys.unit(change.name), modified=old.revision if old else 0)
         stored = "" if file is None else "stored, " if is_new else "comments stored, "
-        what = f"{stored}target state {record.target}"
-        operations.append(event_put(self.keys, by=by, unit=change.name, what=what))
+        told = f"{stored}target state {record.target}"
+        operations.append(event_put(self.keys, by=by, unit=change.name, what=told))
         await batch.add([guard], operations, about=change.name)
         return is_new
-
-    def _removal(self, name: UnitName, *, by: str) -> list[Operation]:
-        event = event_put(self.keys, by=by, unit=name, what="destroyed")
-        return [Delete(self.keys.unit(name)), event]
 
     async def destroy(self, name: UnitName, *, by: str) -> None:
         """Remove the unit; raises NotFound."""
@@ -242,9 +242,12 @@ class Registry:
             raise Conflict("the hold has just changed; look at it again")
 
     async def trim_events(self, keep: int) -> int:
-        """Remove all but the newest events; the number of those that were removed."""
-        events = sorted((await self.store.read(self.keys.events)).entries)
-        old = events[: max(0, len(events) - keep)]
+        """Remove all but the newest events; the number of those that were removed.
+
+        Of every unit that is there its last few stay, however long ago they were.
+        """
+        snapshot = await self.store.read(self.keys.events, self.keys.units)
+        old = expired(snapshot.entries, self.keys, keep)
         batch = Batch(self.store)
         for key in old:
             await batch.add([], [Delete(key)])

@@ -6,7 +6,7 @@ import click
 
 from cli.connect import run_connected
 from cli.holding import beside_hold, hold_sentence
-from cli.listing import list_flags
+from cli.listing import Shown, list_flags, show_list
 from cli.options import examples
 from cli.records import MACHINES, Form
 from cli.settings import Settings
@@ -14,6 +14,8 @@ from cli.tables import View
 
 if TYPE_CHECKING:
     from fleet.api.client import FleetClient
+
+_KINDS = frozenset({"machines", "metadata", "engine"})
 
 
 @click.command(
@@ -30,10 +32,11 @@ def command(settings: Settings, *, form: Form) -> int:
     """List the machines of the cluster."""
 
     async def show(client: "FleetClient") -> int:
-        machines, hold = await beside_hold(client, client.machines())
-        click.echo(MACHINES.render(machines, View(full=form.full), form), nl=False)
-        if hold:
-            click.echo(hold_sentence(hold), err=True)
-        return 0
+        async def read() -> Shown:
+            machines, hold = await beside_hold(client, client.machines())
+            text = MACHINES.render(machines, View(full=form.full), form)
+            return Shown(text, hold_sentence(hold) if hold else "")
+
+        return await show_list(client, form, read, kinds=_KINDS)
 
     return run_connected(settings, show)

@@ -6,7 +6,7 @@ import click
 
 from cli.completion.candidates import known_units
 from cli.connect import run_connected
-from cli.listing import chosen, list_flags, view_of
+from cli.listing import Shown, chosen, list_flags, show_list, view_of
 from cli.options import examples
 from cli.records import UNITS, Form
 from cli.settings import Settings
@@ -14,6 +14,7 @@ from cli.settings import Settings
 if TYPE_CHECKING:
     from fleet.api.client import FleetClient
 
+_KINDS = frozenset({"units", "schedule", "states", "machines"})
 _MACHINE_COLUMNS = {"target", "tmachine"}
 
 
@@ -38,10 +39,12 @@ def command(settings: Settings, *, patterns: tuple[str, ...], form: Form) -> int
         click.echo('WARNING: the field "tmachine" is deprecated; use "target" instead', err=True)
 
     async def show(client: "FleetClient") -> int:
-        units = chosen(patterns, await client.units(), lambda unit: unit.name)
-        wanted = form.is_for_programs or not _MACHINE_COLUMNS.isdisjoint(columns)
-        view = await view_of(client, full=form.full, wanted=wanted)
-        click.echo(UNITS.render(units, view, form), nl=False)
-        return 0
+        async def read() -> Shown:
+            units = chosen(patterns, await client.units(), lambda unit: unit.name)
+            wanted = form.is_for_programs or not _MACHINE_COLUMNS.isdisjoint(columns)
+            view = await view_of(client, full=form.full, wanted=wanted)
+            return Shown(UNITS.render(units, view, form))
+
+        return await show_list(client, form, read, kinds=_KINDS)
 
     return run_connected(settings, show)

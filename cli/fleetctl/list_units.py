@@ -7,7 +7,7 @@ import click
 from cli.completion.candidates import placeable_units
 from cli.connect import run_connected
 from cli.holding import beside_hold, hold_sentence
-from cli.listing import chosen, list_flags, view_of
+from cli.listing import Shown, chosen, list_flags, show_list, view_of
 from cli.options import examples
 from cli.records import STATES, Form
 from cli.settings import Settings
@@ -15,12 +15,15 @@ from cli.settings import Settings
 if TYPE_CHECKING:
     from fleet.api.client import FleetClient
 
+_KINDS = frozenset({"states", "machines", "engine"})
+
 
 @click.command(
     epilog=examples(
         "fleetctl list-units",
         "fleetctl list-units 'web@*'          # only instances of web@.service",
         "fleetctl list-units --full --fields=unit,machine,hash",
+        "fleetctl list-units --watch          # until Ctrl-C",
         "fleetctl list-units -o json web.service",
         "fleetctl list-units --no-legend --fields=unit,active   # for a script",
     )
@@ -41,10 +44,10 @@ def command(settings: Settings, *, patterns: tuple[str, ...], form: Form) -> int
         return STATES.render(states, view, form)
 
     async def show(client: "FleetClient") -> int:
-        text, hold = await beside_hold(client, listed(client))
-        click.echo(text, nl=False)
-        if hold:
-            click.echo(hold_sentence(hold), err=True)
-        return 0
+        async def read() -> Shown:
+            text, hold = await beside_hold(client, listed(client))
+            return Shown(text, hold_sentence(hold) if hold else "")
+
+        return await show_list(client, form, read, kinds=_KINDS)
 
     return run_connected(settings, show)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from fleet.api.client import FleetClient
     from fleet.machine import Machine
 
+# systemctl's own; source: its manual, "EXIT STATUS", after the Linux Standard Base.
+_EXIT_NOT_RUNNING = 3
+_EXIT_NO_UNIT = 4
+
 
 @click.command(
     epilog=examples(
@@ -51,8 +55,8 @@ def command(
 ) -> int:
     """Print systemctl status of units from the machines that run them.
 
-    A global unit is shown on every machine that has it. The exit status is systemctl's; the first
-    unit whose status is not 0 is the last one shown.
+    A global unit is shown on every machine that has it. The exit status is systemctl's: 3 if the
+    unit does not run, 4 if there is none. The first whose status is not 0 is the last one shown.
     """
     return asyncio.run(show(settings, units, wanted=machine, ssh_port=ssh_port))
 
@@ -100,7 +104,7 @@ async def _show_unit(client: "FleetClient", errands: "Errands", name: UnitName, 
         return 1
     if not places:
         click.echo(await absence(client, name, sight, "loaded"), err=True)
-        return 1
+        return _EXIT_NOT_RUNNING if sight.unit else _EXIT_NO_UNIT
     try:
         return await _show_places(errands, name, places)
     except FleetError as error:

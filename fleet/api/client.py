@@ -5,12 +5,10 @@ bulk change becomes a PUT per unit, a watch becomes a question every quarter of 
 is bounded. Errors are fleet's own, with the server's sentence in them.
 """
 
-import asyncio
 import contextlib
 import ssl
 import urllib.parse
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
-from types import TracebackType
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -22,25 +20,28 @@ from fleet.api.endpoint import (
     parse_endpoint,
     tls_context,
 )
-from fleet.api.fallback import report_of
+from fleet.api.fallback import POLL_S, poll
 from fleet.api.members import parse, render
 from fleet.api.patience import Patience
 from fleet.api.replies import document_in, error_of, is_unknown_here, names_in
 from fleet.api.reports import UnitReport, decode_report
 from fleet.api.schema import (
     ListedState,
+    Tick,
     Unit,
-    decode_event,
+    decode_history,
     decode_hold,
     decode_listed_machine,
     decode_listed_state,
     decode_page,
+    decode_tick,
     decode_unit,
     encode_unit,
 )
+from fleet.api.why import Why, decode_why
 from fleet.cluster import Hold
 from fleet.errors import FleetError, InvalidRequest, NotFound, Unavailable
-from fleet.events import Event
+from fleet.events import History
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
 from fleet.registry import UnitChange
@@ -51,8 +52,7 @@ CONNECT_S = 5.0
 READ_S = 30.0
 # A server of ours gives a sign of life every 5 s.
 SILENCE_S = 15.0
-# fleet 1.0's own period; source: fleetctl's waiting for units.
-POLL_S = 0.25
+_STREAMS = ("changes", "watch")
 # Beyond this, all units are watched and those not asked for passed over.
 _MAX_QUERY_BYTES = 64 * 1024
 
@@ -98,12 +98,7 @@ class FleetClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -140,16 +135,30 @@ class FleetClient:
         self._check(response)
         return self._decoded(response, decode_hold)
 
-    async def events(self, limit: int) -> tuple[Event, ...]:
-        """The newest events, the newest last; NotFound from an original server, which has none."""
-        response = await self._send("GET", "events", params={"limit": limit})
+    async def events(self, limit: int, *, unit: UnitName | str = "", after: int = 0) -> History:
+        """The newest events, of one unit or of all, since a revision of the store.
+
+        NotFound from an original server, which has none.
+        """
+        params: dict[str, str | int] = {"limit": limit, "after": after}
+        if unit:
+            params["unit"] = unit
+        response = await self._ask_ours("events", params, "keeps no events")
+        return self._decoded(response, decode_history)
+
+    async def why(self, name: UnitName) -> Why:
+        """The unit's place explained; raises NotFound if there is no such unit."""
+        response = await self._ask_ours("why", {"unit": name}, "does not say why")
+        return self._decoded(response, decode_why)
+
+    async def _ask_ours(
+        self, path: str, params: Mapping[str, str | int], lack: str
+    ) -> httpx.Response:
+        response = await self._send("GET", path, params=dict(params))
         if _is_unknown_here(response):
-            raise NotFound(f"{self._endpoint} keeps no events: it is a fleetd of fleet 1.0")
+            raise NotFound(f"{self._endpoint} {lack}: it is a fleetd of fleet 1.0")
         self._check(response)
-        events, _ = self._decoded(
-            response, lambda document: decode_page("events", document, decode_event)
-        )
-        return tuple(events)
+        return response
 
     # Writing
 
@@ -194,6 +203,15 @@ class FleetClient:
 
     # Watching
 
+    async def changes(self) -> AsyncGenerator[Tick, None]:
+        """What kinds of things change; a first tick, which names none, comes at once.
+
+        Ends and raises like `watch`; NotFound from an original server.
+        """
+        async with contextlib.aclosing(self._lines("changes", "tells of no changes")) as lines:
+            async for line in lines:
+                yield self._read_line(line, decode_tick)
+
     async def watch(self, names: Collection[UnitName] = ()) -> AsyncGenerator[UnitReport, None]:
         """A report on each of the units at once, and another on every change; no names: on all.
 
@@ -201,67 +219,52 @@ class FleetClient:
         stream or loses its store; watching again tells the whole story anew.
         """
         wanted = frozenset(names)
-        with self._translated("GET", "watch"):
-            async with contextlib.AsyncExitStack() as stack:
-                response = await self._open_watch(stack, wanted)
-                if not _is_unknown_here(response):
-                    self._check(response)
-                    async for line in response.aiter_lines():
-                        if not line.strip():
-                            continue
-                        told = self._report(line)
-                        if not wanted or told.name in wanted:
-                            yield told
-                    raise Unavailable(f"{self._endpoint} ended the stream of reports")
-        async with contextlib.aclosing(self._poll(wanted)) as polled:
+        with contextlib.suppress(NotFound):
+            url = self._watch_url(wanted)
+            async with contextlib.aclosing(self._lines(url, "tells of no reports")) as lines:
+                async for line in lines:
+                    told = self._read_line(line, decode_report)
+                    if not wanted or told.name in wanted:
+                        yield told
+        async with contextlib.aclosing(poll(self, wanted, every_s=self._poll_s)) as polled:
             async for told in polled:
                 yield told
 
-    async def _open_watch(
-        self, stack: contextlib.AsyncExitStack, wanted: frozenset[UnitName]
-    ) -> httpx.Response:
-        """The answer to a watch, of which a refusal has been read; the stack closes it."""
-        url, timeout = self._watch_request(wanted)
+    async def _lines(self, url: str, lack: str) -> AsyncGenerator[str, None]:
+        """The lines of a stream that has no end but trouble; NotFound from an original server."""
+        with self._translated("GET", url.partition("?")[0]):
+            async with contextlib.AsyncExitStack() as stack:
+                response = await self._open_stream(stack, url)
+                if _is_unknown_here(response):
+                    raise NotFound(f"{self._endpoint} {lack}: it is a fleetd of fleet 1.0")
+                self._check(response)
+                async for line in response.aiter_lines():
+                    if line.strip():
+                        yield line
+                raise Unavailable(f"{self._endpoint} ended the stream of reports")
+
+    async def _open_stream(self, stack: contextlib.AsyncExitStack, url: str) -> httpx.Response:
+        """The answer that begins, of which a refusal has been read; the stack closes it."""
+        timeout = httpx.Timeout(self._silence_s, connect=self._connect_s)
         patience = Patience(self._read_s)
         while True:
-            response = await stack.enter_async_context(
-                self._http.stream("GET", url, timeout=timeout)
-            )
+            stream = self._http.stream("GET", url, timeout=timeout)
+            response = await stack.enter_async_context(stream)
             if response.status_code != 200:
                 await response.aread()
             if not await patience.asks_again(response.status_code):
                 return response
 
-    def _watch_request(self, wanted: frozenset[UnitName]) -> tuple[str, httpx.Timeout]:
+    def _watch_url(self, wanted: frozenset[UnitName]) -> str:
         query = urllib.parse.urlencode([("unit", name) for name in sorted(wanted)])
-        timeout = httpx.Timeout(self._silence_s, connect=self._connect_s)
-        return (f"watch?{query}" if query and len(query) <= _MAX_QUERY_BYTES else "watch"), timeout
+        return f"watch?{query}" if query and len(query) <= _MAX_QUERY_BYTES else "watch"
 
-    def _report(self, line: str) -> UnitReport:
+    def _read_line(self, line: str, decode: Callable[[object], _T]) -> _T:
+        """What the line tells; raises what it says if it says that the stream is over."""
         document = self._understood(lambda: parse(line.encode()))
         if isinstance(document, dict) and "error" in document:
             raise error_of(503, document, self._endpoint)
-        return self._understood(lambda: decode_report(document))
-
-    async def _poll(self, wanted: frozenset[UnitName]) -> AsyncGenerator[UnitReport, None]:
-        """What a watch tells, from a server that has none: without reasons and refusals."""
-        told: dict[UnitName, UnitReport] = {}
-        while True:
-            addresses = {machine.id: machine.address for machine in await self.machines()}
-            names = wanted or {unit.name for unit in await self.units()} | told.keys()
-            for name in sorted(names):
-                new = await self._observed(name, addresses)
-                if told.get(name) != new:
-                    told[name] = new
-                    yield new
-            await asyncio.sleep(self._poll_s)
-
-    async def _observed(self, name: UnitName, addresses: dict[MachineId, str]) -> UnitReport:
-        try:
-            unit = await self.unit(name)
-        except NotFound:
-            return UnitReport(name=name)
-        return report_of(unit, await self.states(unit=name), addresses)
+        return self._understood(lambda: decode(document))
 
     # Requests
 
@@ -358,7 +361,7 @@ class FleetClient:
                 f"{self._endpoint} did not take the connection within {self._connect_s:g} s"
             ) from error
         except httpx.TimeoutException as error:
-            silence = self._silence_s if path == "watch" else self._read_s
+            silence = self._silence_s if path in _STREAMS else self._read_s
             raise Unavailable(
                 f"{self._endpoint} has not answered {method} {path} for {silence:g} s"
             ) from error

@@ -1,12 +1,19 @@
-"""What can be told of a unit from fleet 1.0's entities alone."""
+"""What can be told of units from fleet 1.0's entities alone, asked for again and again."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Protocol
 
 from fleet.api.reports import ReportedAssignment, UnitReport
 from fleet.api.schema import ListedState, Unit
-from fleet.machine import MachineId
+from fleet.errors import NotFound
+from fleet.machine import Machine, MachineId
+from fleet.names import UnitName
 from fleet.options import fleet_options, read_requirements
 from fleet.states import TargetState, UnitState
+
+# fleet 1.0's own period; source: fleetctl's waiting for units.
+POLL_S = 0.25
 
 
 def report_of(
@@ -42,3 +49,41 @@ def report_of(
         assignments=(row,) if row else (),
         addresses={machine: addresses[machine] for machine in spoken_of if machine in addresses},
     )
+
+
+class Asked(Protocol):
+    """The part of the API's client that an original server answers."""
+
+    async def machines(self) -> Sequence[Machine]: ...
+
+    async def units(self) -> Sequence[Unit]: ...
+
+    async def unit(self, name: UnitName) -> Unit: ...
+
+    async def states(self, unit: UnitName) -> Sequence[ListedState]: ...
+
+
+async def poll(
+    client: Asked, wanted: frozenset[UnitName], *, every_s: float
+) -> AsyncGenerator[UnitReport, None]:
+    """What a watch tells, from a server that has none: without reasons and refusals."""
+    told: dict[UnitName, UnitReport] = {}
+    while True:
+        addresses = {machine.id: machine.address for machine in await client.machines()}
+        names = wanted or {unit.name for unit in await client.units()} | told.keys()
+        for name in sorted(names):
+            new = await _observed(client, name, addresses)
+            if told.get(name) != new:
+                told[name] = new
+                yield new
+        await asyncio.sleep(every_s)
+
+
+async def _observed(
+    client: Asked, name: UnitName, addresses: Mapping[MachineId, str]
+) -> UnitReport:
+    try:
+        unit = await client.unit(name)
+    except NotFound:
+        return UnitReport(name=name)
+    return report_of(unit, await client.states(name), addresses)

@@ -69,3 +69,16 @@ def number_of(document: Mapping[str, Any], member: str) -> float:
 def target_of(document: Mapping[str, Any], member: str) -> TargetState | None:
     text = text_of(document, member)
     return parse_target(text) if text else None
+
+
+def flag(document: Mapping[str, Any], member: str) -> bool:
+    return document.get(member) is True
+
+
+def number(document: Mapping[str, Any], member: str) -> float:
+    value = document.get(member)
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidRequest(f"unable to decode body: {member} has to be a JSON number")
+    return float(value)

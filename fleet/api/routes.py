@@ -30,6 +30,8 @@ class Endpoint(StrEnum):
     GET_HOLD = "get_hold"
     RELEASE_HOLD = "release_hold"
     LIST_EVENTS = "list_events"
+    WHY = "why"
+    CHANGES = "changes"
     WATCH = "watch"
 
     @property
@@ -98,6 +100,8 @@ _COLLECTIONS = {
         verbs={"GET": Endpoint.GET_HOLD, "DELETE": Endpoint.RELEASE_HOLD},
         refusal="only GET and DELETE supported against this resource",
     ),
+    "why": _Resource(verbs={"GET": Endpoint.WHY}, refusal=_GET_ONLY),
+    "changes": _Resource(verbs={"GET": Endpoint.CHANGES}, refusal=_GET_ONLY),
     "events": _Resource(verbs={"GET": Endpoint.LIST_EVENTS}, refusal=_GET_ONLY),
 }
 _ITEMS = {

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from fleet.api.members import Document, array, mapping, present, target_of, text_of
+from fleet.api.members import Document, array, mapping, number, present, target_of, text_of
 from fleet.cluster import Hold
 from fleet.cluster import decode_hold as decode_stored_hold
 from fleet.errors import MALFORMED, InvalidRequest, InvalidUnit
-from fleet.events import Event
+from fleet.events import Event, History
 from fleet.events import decode_event as decode_stored_event
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
@@ -192,11 +192,31 @@ def decode_event(document: object) -> Event:
     return _stored(decode_stored_event, mapping(document, "an event"), "an event")
 
 
+def decode_history(document: object) -> History:
+    """The events in a document; raises InvalidRequest."""
+    events, _ = decode_page("events", document, decode_event)
+    return History(int(number(mapping(document, "a page"), "revision")), tuple(events))
+
+
 def _stored(decode: Callable[[Mapping[str, Any]], _T], found: Mapping[str, Any], what: str) -> _T:
     try:
         return decode(found)
     except MALFORMED as error:
         raise InvalidRequest(f"unable to decode body: {what}: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Things of these kinds changed, up to that revision of the store."""
+
+    revision: int
+    changed: frozenset[str]
+
+
+def decode_tick(document: object) -> Tick:
+    found = mapping(document, "a tick")
+    changed = frozenset(str(kind) for kind in array(found, "changed"))
+    return Tick(int(number(found, "revision")), changed)
 
 
 # Pages

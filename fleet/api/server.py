@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from fleet.api.pages import DEFAULT_LIMIT
 from fleet.api.reports import encode_report
 from fleet.api.routes import Endpoint, Route
 from fleet.api.service import ApiService, Call
+from fleet.api.ticks import Ticks, watching
 from fleet.errors import Denied, FleetError, Unavailable
 from fleet.names import UnitName, parse_name
 from fleet.registry import Registry
@@ -87,7 +88,9 @@ class ApiServer:
         self._patient_until_s = 0.0
         self._find_group = find_group
         self._gather = gather
+        self._registry = registry
         self._following = Following(registry)
+        self._ticks: set[Ticks] = set()
         self._service = ApiService(
             registry,
             version=version,
@@ -155,7 +158,10 @@ class ApiServer:
         """End all streams, let requests under way come to their end, and close the sockets."""
         for connections in self._connections:
             await connections.close()
-        await self._following.close(Unavailable("fleetd is stopping"))
+        stopping = Unavailable("fleetd is stopping")
+        await self._following.close(stopping)
+        for ticks in self._ticks:
+            ticks.fail(stopping)
         if self._runner is not None:
             await self._runner.cleanup()
         await asyncio.gather(*self._writes, return_exceptions=True)
@@ -181,6 +187,8 @@ class ApiServer:
                 endpoint = route.endpoint.value
                 if route.endpoint is Endpoint.WATCH:
                     return await self._watch(request)
+                if route.endpoint is Endpoint.CHANGES:
+                    return await self._changes(request)
                 answer = await self._answer(request, route, peer)
         except FleetError as error:
             answer = error_answer(error)
@@ -250,21 +258,10 @@ class ApiServer:
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         units = watched_units(request.query.getall("unit", ()))
         async with self._following.join(units) as follower:
-            response = web.StreamResponse(headers={"Content-Type": NDJSON})
-            writer = Writer(request, self._limits)
-            with contextlib.suppress(ConnectionError):  # the client is gone, as clients go
-                await response.prepare(request)
-                self._service.count(Endpoint.WATCH.value, response.status)
-                try:
-                    await self._tell(writer, follower, response)
-                except Unavailable as error:
-                    document = error_document(503, f"{UNABLE}: {error}")
-                    await writer.write(response, render(document) + b"\n")
-                await response.write_eof()
-        return response
+            return await self._stream(request, Endpoint.WATCH, self._reports(follower))
 
-    async def _tell(self, writer: Writer, follower: Follower, response: web.StreamResponse) -> None:
-        """Write what the follower learns, until that ends; raises Unavailable when it does."""
+    async def _reports(self, follower: Follower) -> AsyncGenerator[bytes, None]:
+        """What the follower learns, until that ends; raises Unavailable when it does."""
         silent_without_store = 0
         while True:
             reports = await follower.changes(self._sign_of_life_s)
@@ -272,8 +269,42 @@ class ApiServer:
             silent_without_store = silent_without_store + 1 if lost else 0
             if silent_without_store == 2:
                 raise Unavailable("the store has not answered for some time; watch again later")
-            lines = [render(encode_report(told)) + b"\n" for told in reports]
-            await writer.write(response, b"".join(lines) or b"\n")
+            yield b"".join(render(encode_report(told)) + b"\n" for told in reports)
+
+    async def _changes(self, request: web.Request) -> web.StreamResponse:
+        async with watching(self._registry) as ticks:
+            self._ticks.add(ticks)
+            try:
+                return await self._stream(request, Endpoint.CHANGES, self._news(ticks))
+            finally:
+                self._ticks.discard(ticks)
+
+    async def _news(self, ticks: Ticks) -> AsyncGenerator[bytes, None]:
+        """What kinds of things change, until that ends; raises Unavailable when it does."""
+        yield render({"revision": ticks.revision}) + b"\n"
+        while True:
+            kinds = await ticks.next(self._sign_of_life_s)
+            tick = {"revision": ticks.revision, "changed": sorted(kinds)}
+            yield render(tick) + b"\n" if kinds else b""
+
+    async def _stream(
+        self, request: web.Request, endpoint: Endpoint, lines: AsyncGenerator[bytes, None]
+    ) -> web.StreamResponse:
+        """Send the lines as they come, empty ones for a sign of life, and why there are no more."""
+        response = web.StreamResponse(headers={"Content-Type": NDJSON})
+        writer = Writer(request, self._limits)
+        with contextlib.suppress(ConnectionError):  # the client is gone, as clients go
+            await response.prepare(request)
+            self._service.count(endpoint.value, response.status)
+            try:
+                async with contextlib.aclosing(lines):
+                    async for line in lines:
+                        await writer.write(response, line or b"\n")
+            except Unavailable as error:
+                document = error_document(503, f"{UNABLE}: {error}")
+                await writer.write(response, render(document) + b"\n")
+            await response.write_eof()
+        return response
 
     # Headers and metrics
 

@@ -26,6 +26,7 @@ from fleet.api.schema import (
     encode_page,
     encode_unit,
 )
+from fleet.api.why import encode_why, explain
 from fleet.cluster import Cluster, UnitRecord
 from fleet.errors import Conflict, Denied, InvalidRequest, NotFound
 from fleet.events import encode_event
@@ -120,6 +121,7 @@ class ApiService:
             Endpoint.GET_HOLD: self._get_hold,
             Endpoint.RELEASE_HOLD: self._release_hold,
             Endpoint.LIST_EVENTS: self._list_events,
+            Endpoint.WHY: self._why,
         }
         return await endpoints[call.route.endpoint](call)
 
@@ -254,8 +256,19 @@ class ApiService:
         return Answer(status=204)
 
     async def _list_events(self, call: Call) -> Answer:
-        events = await self._registry.events(_limit(call.query))
-        return json_answer(encode_page("events", [encode_event(each) for each in events], None))
+        unit = UnitName(_first(call.query, "unit"))
+        history = await self._registry.events(
+            _limit(call.query), unit=unit, after=_revision(call.query)
+        )
+        page = encode_page("events", [encode_event(each) for each in history.events], None)
+        return json_answer(page | {"revision": history.revision})
+
+    async def _why(self, call: Call) -> Answer:
+        name = parse_name(_first(call.query, "unit"))
+        told = explain(await self._registry.cluster(), name)
+        if told is None:
+            raise NotFound(f"unit does not exist: {name}")
+        return json_answer(encode_why(told))
 
     # About the server
 
@@ -344,6 +357,14 @@ def _limit(query: Query) -> int:
     text = _first(query, "limit") or str(EVENTS)
     if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= MAX_EVENTS):
         raise InvalidRequest(f"limit has to be a number from 1 to {MAX_EVENTS}, not {text!r}")
+    return int(text)
+
+
+def _revision(query: Query) -> int:
+    """After which revision of the store events are asked for; raises InvalidRequest."""
+    text = _first(query, "after") or "0"
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise InvalidRequest(f"after has to be a revision of the store, not {text!r}")
     return int(text)
 
 

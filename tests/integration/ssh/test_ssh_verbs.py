@@ -191,14 +191,14 @@ async def test_status_of_what_is_nowhere_says_why(world: "World", start_sshd: "S
     async with scene(world, start_sshd) as here:
         stuck = await here.fleetctl("status", "stuck", "web", tunnel=False)
         missing = await here.fleetctl("status", "missing", tunnel=False)
-    assert (stuck.status, stuck.out) == (1, "")
+    assert (stuck.status, stuck.out) == (3, "")
     assert stuck.err.splitlines() == [
         "Unit stuck.service does not appear to be loaded.",
         "No machine takes it:",
         "  aaaa0000.../127.0.0.1  it has no tape",
         "  bbbb0000.../127.0.0.1  it has no tape",
     ]
-    assert missing == Outcome(1, "", "Unit missing.service does not exist.\n")
+    assert missing == Outcome(4, "", "Unit missing.service does not exist.\n")
 
 
 async def test_journal_is_journalctls(world: "World", start_sshd: "StartSshd") -> None:

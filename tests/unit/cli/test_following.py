@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from cli.following import Screen, follow
-from cli.waiting import REFUSAL_STANDS_S, Aim, Failed, Goal, Pending, Reached, Verdict
+from cli.waiting import REFUSAL_STANDS_S, Aim, Failed, Goal, Pending, Reached, Verdict, judge
 from fleet.api.reports import UnitReport
 from fleet.errors import Unavailable
 from fleet.machine import MachineId
@@ -79,11 +79,13 @@ class Terminal(io.StringIO):
 
 
 async def _follow(
-    script: Script, goals: Mapping[UnitName, Goal], *, attempts: int = 0
+    script: Script, goals: Mapping[UnitName, Goal], *, limit_s: float | None = None
 ) -> tuple[Mapping[UnitName, Verdict], Told]:
     told = Told()
     screen = Screen(io.StringIO())
-    return await follow(script, goals, settled=told, attempts=attempts, screen=screen), told
+    return await follow(
+        script, goals, settled=told, judge=judge, limit_s=limit_s, screen=screen
+    ), told
 
 
 async def test_each_unit_is_told_of_when_it_comes_to_its_goal() -> None:
@@ -134,10 +136,10 @@ async def test_failure_waits_a_moment_for_its_journal() -> None:
     assert "    why" in verdict.lines
 
 
-async def test_attempts_bound_the_wait() -> None:
+async def test_limit_bounds_the_wait() -> None:
     script = Script([(0.0, _report(WEB, "activating")), (0.0, _report(DB, "active"))])
     loop = asyncio.get_running_loop()
-    verdicts, told = await _follow(script, {WEB: START, DB: START}, attempts=3)
+    verdicts, told = await _follow(script, {WEB: START, DB: START}, limit_s=6.0)
     assert loop.time() == pytest.approx(6.0)
     assert isinstance(verdicts[WEB], Pending)
     assert isinstance(verdicts[DB], Reached)
@@ -156,7 +158,7 @@ async def test_end_of_the_stream_is_a_loss() -> None:
 async def test_terminal_shows_what_is_waited_for_and_is_left_clean() -> None:
     script = Script([(0.0, _report(WEB, "activating")), (3.0, _report(WEB, "active"))])
     terminal = Terminal()
-    await follow(script, {WEB: START}, settled=Told(), screen=Screen(terminal))
+    await follow(script, {WEB: START}, settled=Told(), judge=judge, screen=Screen(terminal))
     shown = terminal.getvalue()
     assert "waiting for web.service: activating (x) on 113f16a7..." in shown
     assert shown.endswith("\r\x1b[K")
@@ -165,12 +167,12 @@ async def test_terminal_shows_what_is_waited_for_and_is_left_clean() -> None:
 async def test_short_waits_show_nothing_on_a_terminal() -> None:
     script = Script([(0.0, _report(WEB, "activating")), (0.9, _report(WEB, "active"))])
     terminal = Terminal()
-    await follow(script, {WEB: START}, settled=Told(), screen=Screen(terminal))
+    await follow(script, {WEB: START}, settled=Told(), judge=judge, screen=Screen(terminal))
     assert terminal.getvalue() == ""
 
 
 async def test_long_waits_are_noted_now_and_then_in_a_log() -> None:
     script = Script([(0.0, _report(WEB, "activating")), (70.0, _report(WEB, "active"))])
     log = io.StringIO()
-    await follow(script, {WEB: START}, settled=Told(), screen=Screen(log))
+    await follow(script, {WEB: START}, settled=Told(), judge=judge, screen=Screen(log))
     assert len(log.getvalue().splitlines()) == 2

@@ -6,7 +6,7 @@ import pytest
 
 from fleet.cluster import Assignment, Leader, Refusal
 from fleet.errors import Conflict, InvalidUnit, NotFound, Unavailable
-from fleet.events import Event, encode_event
+from fleet.events import KEPT_OF_A_UNIT, Event, encode_event
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
@@ -476,14 +476,31 @@ async def test_two_guards_of_one_key_both_count() -> None:
 
 async def test_trim_events_keeps_the_newest() -> None:
     reg = registry()
-    await reg.apply([new(f"a{n}.service") for n in range(300)], by="alice")
-    await reg.destroy(UnitName("a299.service"), by="bob")
-    assert await reg.trim_events(10) == 291
-    left = await events(reg)
-    assert len(left) == 10
-    assert left[-1] == ("bob", "a299.service", "destroyed")
+    names = [UnitName(f"a{n}.service") for n in range(150)]
+    await reg.apply([new(name) for name in names], by="alice")
+    await reg.apply([UnitChange(name=name, destroy=True) for name in names], by="bob")
+    assert await reg.trim_events(10) == 290
+    assert [by for by, _, _ in await events(reg)] == ["bob"] * 10
     assert await reg.trim_events(10) == 0
     assert await reg.trim_events(0) == 10
+
+
+async def test_last_events_of_a_unit_outlast_the_noise_of_others() -> None:
+    reg = registry()
+    await reg.apply([new()], by="alice")
+    gone = UnitName("gone.service")
+    for _ in range(20):
+        await reg.apply([new(gone, target=LAUNCHED)], by="bob")
+        await reg.destroy(gone, by="bob")
+    await reg.trim_events(5)
+    assert [each.by for each in (await reg.events(100, unit=WEB)).events] == ["alice"]
+    assert len((await reg.events(100, unit=gone)).events) == 5
+    for _ in range(KEPT_OF_A_UNIT):
+        for target in (LOADED, INACTIVE):
+            await reg.apply([UnitChange(name=WEB, target=target)], by="carol")
+    await reg.trim_events(0)
+    assert {each.by for each in (await reg.events(100, unit=WEB)).events} == {"carol"}
+    assert len((await reg.events(100)).events) == KEPT_OF_A_UNIT
 
 
 async def test_events_come_in_the_order_of_their_writing_whatever_the_clocks_say() -> None:
@@ -493,9 +510,9 @@ async def test_events_come_in_the_order_of_their_writing_whatever_the_clocks_say
         value = json.dumps(encode_event(event)).encode()
         await reg.store.commit([], [Put(f"{KEYS.events}{at_s}", value)])
         await reg.store.commit([], [Put(f"{KEYS.events}{at_s}-bad", b"[]")])
-    assert [event.what for event in await reg.events(10)] == ["first", "second", "third"]
-    assert [event.what for event in await reg.events(2)] == ["second", "third"]
-    assert (await reg.events(1))[0].at_s == 200.0
+    assert [event.what for event in (await reg.events(10)).events] == ["first", "second", "third"]
+    assert [event.what for event in (await reg.events(2)).events] == ["second", "third"]
+    assert (await reg.events(1)).events[0].at_s == 200.0
 
 
 async def test_departure_is_told_of_until_the_machine_is_back() -> None:
@@ -504,7 +521,7 @@ async def test_departure_is_told_of_until_the_machine_is_back() -> None:
     assert await reg.register(machine, await reg.store.grant(60), over=0)
     await reg.depart(M1, await reg.store.grant(60))
     assert await keys_below(reg, KEYS.departures) == [M1]
-    assert (await reg.events(1))[0].by == f"machine {M1}"
+    assert (await reg.events(1)).events[0].by == f"machine {M1}"
     entry = await reg.machine_entry(M1)
     assert entry is not None
     assert not await reg.register(machine, await reg.store.grant(60), over=0)

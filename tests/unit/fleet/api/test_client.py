@@ -198,8 +198,16 @@ async def test_hold_is_read_and_released_and_events_tell_of_it() -> None:
         await client.release_hold()
         assert await client.hold() is None
         await client.apply([UnitChange(name=A, file=FILE)])
-        assert [event.by for event in await client.events(10)] == ["root@box", "root@box"]
-        assert [event.unit for event in await client.events(1)] == [A]
+        assert [event.by for event in (await client.events(10)).events] == ["root@box", "root@box"]
+        assert [event.unit for event in (await client.events(1)).events] == [A]
+        history = await client.events(10, unit=A)
+        assert [(event.unit, event.what) for event in history.events] == [
+            (A, "stored, target state inactive")
+        ]
+        await client.destroy(A)
+        later = await client.events(10, after=history.revision)
+        assert [event.what for event in later.events] == ["destroyed"]
+        assert later.revision > history.revision
         with pytest.raises(InvalidRequest, match="limit"):
             await client.events(0)
 

@@ -545,7 +545,7 @@ async def test_empty_bulk_is_fine() -> None:
 
 async def test_events_name_who_did_it_and_come_with_the_newest_last() -> None:
     api = Api()
-    assert document(await api.ask("GET", "/events")) == {}
+    assert document(await api.ask("GET", "/events")).keys() == {"revision"}
     await api.put("a.service", options=OPTIONS)
     await api.put("a.service", desiredState="launched")
     await api.write(Put(f"{Keys().events}9", b"no event"))
@@ -554,7 +554,32 @@ async def test_events_name_who_did_it_and_come_with_the_newest_last() -> None:
     assert (first["by"], first["unit"]) == ("alice@box", "a.service")
     assert first["what"] == "stored, target state inactive"
     newest = document(await api.ask("GET", "/events", query={"limit": ["1"]}))
-    assert newest == {"events": [second]}
+    assert newest["events"] == [second]
+    await api.put("b.service", options=OPTIONS)
+    ofb = document(await api.ask("GET", "/events", query={"unit": ["b.service"]}))
+    assert [event["unit"] for event in ofb["events"]] == ["b.service"]
+    after = {"after": [str(newest["revision"])]}
+    assert document(await api.ask("GET", "/events", query=after))["events"] == ofb["events"]
+    refused = await api.ask("GET", "/events", query={"after": ["yesterday"]})
+    assert (refused.status, message(refused)) == (
+        400,
+        "after has to be a revision of the store, not 'yesterday'",
+    )
+
+
+async def test_why_answers_for_every_machine() -> None:
+    api = await a_cluster()
+    await api.put("a.service", options=OPTIONS, desiredState="launched")
+    told = document(await api.ask("GET", "/why", query={"unit": ["a.service"]}, peer=BOB))
+    assert (told["name"], told["desiredState"], told["by"]) == (
+        "a.service",
+        "launched",
+        "alice@box",
+    )
+    assert [machine["machineID"] for machine in told["machines"]] == [ONE, TWO]
+    missing = await api.ask("GET", "/why", query={"unit": ["none.service"]})
+    assert (missing.status, message(missing)) == (404, "unit does not exist: none.service")
+    assert (await api.ask("GET", "/why")).status == 400
 
 
 @pytest.mark.parametrize("limit", ["0", "1001", "-1", "many", "1.5", "\u0661", "9" * 5000])
