@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -20,10 +20,10 @@ import pytest
 from fleet.api.access import READERS, WRITERS
 from fleet.api.client import FleetClient
 from fleet.api.endpoint import tls_context
-from fleet.api.reports import UnitReport
 from fleet.api.server import ApiServer
 from fleet.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from fleet.keys import Keys
+from fleet.machine import MachineId
 from fleet.names import UnitName
 from fleet.registry import Registry, UnitChange
 from fleet.states import TargetState
@@ -37,6 +37,7 @@ A, B = UnitName("a.service"), UnitName("b.service")
 FILE = parse_unit("# mine\n[Service]\nExecStart=/bin/true\n")
 # How long a test waits for what has to come.
 DEADLINE_S = 20.0
+_T = TypeVar("_T")
 GIDS = {WRITERS: 64711, READERS: 64712}
 
 
@@ -79,7 +80,7 @@ def launch(*names: UnitName) -> list[UnitChange]:
     return [UnitChange(name=name, file=FILE, target=TargetState.LAUNCHED) for name in names]
 
 
-async def told(reports: AsyncIterator[UnitReport]) -> UnitReport:
+async def told(reports: AsyncIterator[_T]) -> _T:
     async with asyncio.timeout(DEADLINE_S):
         return await anext(reports)
 
@@ -272,6 +273,64 @@ async def test_watch_says_when_the_store_stays_away(tmp_path: Path) -> None:
             await told(reports)
         with pytest.raises(Unavailable, match="no etcd"):
             await told(client.watch({A}))
+
+
+async def test_changes_are_told_by_their_kinds(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path) as served,
+        served.client() as client,
+        contextlib.aclosing(client.changes()) as ticks,
+    ):
+        first = await told(ticks)
+        assert first.changed == frozenset()
+        await client.apply(launch(A))
+        tick = await told(ticks)
+        assert tick.changed == {"units", "files", "events"}
+        assert tick.revision > first.revision
+        await client.set_metadata([(MachineId("1" * 32), "disk", "ssd")])
+        assert (await told(ticks)).changed == {"metadata", "events"}
+
+
+async def test_changes_give_signs_of_life(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path, sign_of_life_s=0.05) as served,
+        served.http() as http,
+        http.stream("GET", "/fleet/v1/changes") as response,
+    ):
+        lines = response.aiter_lines()
+        async with asyncio.timeout(DEADLINE_S):
+            first = [await anext(lines) for _ in range(3)]
+    assert json.loads(first[0]).keys() == {"revision"}
+    assert first[1:] == ["", ""]
+
+
+async def test_changes_end_on_the_server_when_the_client_goes(tmp_path: Path) -> None:
+    async with serving(tmp_path, sign_of_life_s=60) as served, served.client() as client:
+        ticks = client.changes()
+        await told(ticks)
+        await ticks.aclose()
+        async with asyncio.timeout(DEADLINE_S):
+            while served.store.watchers:  # noqa: ASYNC110 - there is nobody to tell us
+                await asyncio.sleep(0.01)
+
+
+async def test_changes_end_with_a_word_when_the_server_stops_or_the_store_does(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as served, served.client(read_s=0.2) as client:
+        ticks = client.changes()
+        await told(ticks)
+        served.store.fail_with(Unavailable("no etcd"))
+        with pytest.raises(Unavailable, match="no etcd"):
+            await told(ticks)
+        with pytest.raises(Unavailable, match="no etcd"):
+            await told(client.changes())
+        served.store.recover()
+        ticks = client.changes()
+        await told(ticks)
+        await served.server.stop()
+        with pytest.raises(Unavailable, match="fleetd is stopping"):
+            await told(ticks)
 
 
 async def test_write_goes_on_when_the_client_goes(tmp_path: Path) -> None:

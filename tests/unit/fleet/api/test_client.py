@@ -38,7 +38,7 @@ ONE = MachineId("1" * 32)
 TEXT = "# mine\n[Service]\nExecStart=/bin/true\n"
 FILE = parse_unit(TEXT)
 HERE = "unix:///run/fleet.sock"
-_OURS = ("watch", "hold", "events")
+_OURS = ("watch", "hold", "events", "why", "changes")
 
 
 class ToService(httpx.AsyncBaseTransport):
@@ -219,6 +219,10 @@ async def test_original_server_has_no_hold_and_no_events() -> None:
             await client.release_hold()
         with pytest.raises(NotFound, match="keeps no events"):
             await client.events(10)
+        with pytest.raises(NotFound, match="does not say why"):
+            await client.why(A)
+        with pytest.raises(NotFound, match="tells of no changes"):
+            await anext(client.changes())
 
 
 async def test_original_server_is_asked_again_and_again_in_place_of_a_watch() -> None:
