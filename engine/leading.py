@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 _AGAIN_S = 0.05
 # Leases looked up side by side.
 _LOOKUPS = 16
+# How long whoever made a change has to complete it, before the leader does.
+_COMPLETION_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,8 @@ class Leading:
         self._write_fails = False
         self._look_at_s: float | None = None
         self._full_at_s = 0.0
+        self._pending_change = 0
+        self._pending_since_s = 0.0
         self._problems: frozenset[str] = frozenset()
         self._grant_amnesty()
 
@@ -154,6 +158,9 @@ class Leading:
         if leader is None or leader.created != self._term.leader.created:
             self._term.end("the leader key is not its own any more")
             return 0.0
+        if view.cluster.pending_change:
+            self._look_at_s = now_s + await self._complete(view.cluster.pending_change, now_s)
+            return 0.0
         self._tally.began_pass()
         self._tell_problems(view)
         asked_s = time.monotonic()
@@ -183,6 +190,25 @@ class Leading:
         self._is_moving = any(row.leaving for row in view.cluster.schedule)
         self._full_at_s = now_s + self._settings.reconcile_interval_s
         return busy_s
+
+    async def _complete(self, change: int, now_s: float) -> float:
+        """See to it that a change of units is completed; in how many seconds to look again.
+
+        What it is about is not planned on before: a unit's record would be another a moment later.
+        """
+        if change != self._pending_change:
+            self._pending_change, self._pending_since_s = change, now_s
+        left_s = self._pending_since_s + _COMPLETION_S - now_s
+        if left_s > 0:
+            return left_s
+        try:
+            await self._registry.transactions.settled()
+        except Unavailable as error:
+            _log.warning("a change of units cannot be completed now: %s", error)
+            self._note_outage()
+            return RETRY_S
+        _log.info("completed a change of units, which whoever made it had not")
+        return _AGAIN_S
 
     async def _fading(self, cluster: Cluster, now_s: float) -> frozenset[MachineId]:
         """The machines that do not renew their leases, looked up when one has just vanished."""

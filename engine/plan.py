@@ -289,8 +289,11 @@ def _refusal_tasks(cluster: Cluster, settlement: Settlement, fences: Fences) -> 
 
 
 def _file_tasks(cluster: Cluster, row_tasks: Iterable[Task]) -> Iterator[Task]:
-    """Files that nothing will name go; while anything is unreadable it may name them all."""
-    if cluster.problems:
+    """Files that nothing will name go; while anything is unreadable it may name them all.
+
+    Those that somebody writes just now, ahead of the units that will name them, stay.
+    """
+    if cluster.problems or cluster.uploading:
         return
     rows = {(row.unit, row.machine): row for row in cluster.schedule}
     for task in row_tasks:

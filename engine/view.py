@@ -46,6 +46,7 @@ def prefixes_of(keys: Keys) -> tuple[str, ...]:
         keys.files,
         keys.departures,
         keys.claims,
+        keys.changes,
         keys.engine,
     )
 
@@ -140,7 +141,7 @@ def _unreadable_claims(keys: Keys, entries: Mapping[str, Entry], cluster: Cluste
 
 
 class LeaderStore:
-    """The store as the leader copies it: files without their contents, and no events.
+    """The store as the leader copies it: files and lists of writes without contents, no events.
 
     `decisive` counts the changes that can change a plan by themselves, which those of units'
     states do only while a unit moves.
@@ -167,7 +168,8 @@ class LeaderStore:
                 yield Changes(changes.revision, tuple(light))
 
     def _light(self, entry: Entry) -> Entry:
-        return replace(entry, value=b"") if entry.key.startswith(self._keys.files) else entry
+        heavy = (self._keys.files, self._keys.pending_change)
+        return replace(entry, value=b"") if entry.key.startswith(heavy) else entry
 
     async def commit(self, guards: Sequence[Guard], operations: Sequence[Put | Delete]) -> Commit:
         return await self._store.commit(guards, operations)

@@ -28,7 +28,8 @@ class UnitRecord:
     """A unit as its users want it.
 
     `hash` names the canonical text, `file` the author's own text in the store. `options` is its
-    `[X-Fleet]` section. `revision` is that of the last change, 0 before it is stored.
+    `[X-Fleet]` section. `source` names the folder it was applied from, "" for none. `revision` is
+    that of the last change, 0 before it is stored.
     """
 
     name: UnitName
@@ -38,6 +39,7 @@ class UnitRecord:
     options: tuple[tuple[str, str], ...] = ()
     by: str = ""
     at_s: float = 0.0
+    source: str = ""
     revision: int = 0
     created: int = 0
     requirements: Requirements = field(default_factory=Requirements)
@@ -107,6 +109,9 @@ class Cluster:
 
     `departures` are machines that left on purpose a short while ago, or are about to. Only the
     leader reads `claims`.
+    `pending_change` is the revision of a change of units that is made but not completed, 0 without
+    one; then units are not yet what they should be. While somebody is `uploading`, files that no
+    unit names will be named. `latest_change` is the revision of the last change of any unit.
     """
 
     revision: int = 0
@@ -120,6 +125,9 @@ class Cluster:
     hold: Hold | None = None
     departures: frozenset[MachineId] = frozenset()
     claims: tuple[Claim, ...] = ()
+    pending_change: int = 0
+    latest_change: int = 0
+    uploading: bool = False
     problems: tuple[str, ...] = ()
     _rows: Mapping[UnitName, tuple[Assignment, ...]] = field(init=False, repr=False, compare=False)
     _states: Mapping[UnitName, tuple[UnitState, ...]] = field(init=False, repr=False, compare=False)
@@ -184,6 +192,9 @@ def decode_cluster(keys: Keys, entries: Iterable[Entry], revision: int) -> Clust
         (keys.files, _read_file),
         (keys.departures, _read_departure),
         (keys.claims, _read_claim),
+        (keys.pending_change, _read_pending_change),
+        (keys.latest_change, _read_latest_change),
+        (keys.uploads, _read_upload),
         (keys.hold, _read_hold),
         (keys.engine, _read_leader),
     )
@@ -218,6 +229,9 @@ class _Draft:
         self.hold: Hold | None = None
         self.departures: set[MachineId] = set()
         self.claims: list[Claim] = []
+        self.pending_change = 0
+        self.latest_change = 0
+        self.uploading = False
         self.problems: list[str] = []
 
     def finish(self, revision: int) -> Cluster:
@@ -238,6 +252,9 @@ class _Draft:
             hold=self.hold,
             departures=frozenset(self.departures),
             claims=tuple(self.claims),
+            pending_change=self.pending_change,
+            latest_change=self.latest_change,
+            uploading=self.uploading,
             problems=tuple(self.problems),
         )
 
@@ -250,6 +267,7 @@ def encode_unit(record: UnitRecord) -> bytes:
         options=[list(pair) for pair in record.options],
         by=record.by,
         at=record.at_s,
+        **({"source": record.source} if record.source else {}),
     )
 
 
@@ -269,6 +287,7 @@ def decode_unit(name: UnitName, value: bytes) -> UnitRecord:
         options=options,
         by=str(document.get("by", "")),
         at_s=float(document.get("at", 0.0)),
+        source=str(document.get("source", "")),
     )
     try:
         asked = read_requirements((UnitOption(SECTION, *pair) for pair in options), name)
@@ -395,6 +414,18 @@ def _read_departure(draft: _Draft, rest: str, entry: Entry) -> None:
 
 def _read_claim(draft: _Draft, rest: str, entry: Entry) -> None:
     draft.claims.append(read_claim(rest, entry))
+
+
+def _read_pending_change(draft: _Draft, rest: str, entry: Entry) -> None:
+    draft.pending_change = entry.created
+
+
+def _read_latest_change(draft: _Draft, rest: str, entry: Entry) -> None:
+    draft.latest_change = entry.modified
+
+
+def _read_upload(draft: _Draft, rest: str, entry: Entry) -> None:
+    draft.uploading = True
 
 
 def _read_hold(draft: _Draft, rest: str, entry: Entry) -> None:

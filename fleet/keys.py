@@ -60,6 +60,30 @@ class Keys:
         return f"{self.root}events/"
 
     @property
+    def changes(self) -> str:
+        """Users' changes of units on their way (`fleet.transaction`)."""
+        return f"{self.root}changes/"
+
+    @property
+    def pending_change(self) -> str:
+        """The list of writes of a change that is made but not yet completed."""
+        return f"{self.changes}pending"
+
+    @property
+    def change_progress(self) -> str:
+        return f"{self.changes}done"
+
+    @property
+    def latest_change(self) -> str:
+        """Written with every change of any unit: its revision is that of the last one."""
+        return f"{self.changes}latest"
+
+    @property
+    def uploads(self) -> str:
+        """Marks of those who write contents that nothing names yet."""
+        return f"{self.changes}uploads/"
+
+    @property
     def engine(self) -> str:
         return f"{self.root}engine"
 
@@ -73,6 +97,9 @@ class Keys:
 
     def file(self, digest: str) -> str:
         return f"{self.files}{digest}"
+
+    def upload(self, name: str) -> str:
+        return f"{self.uploads}{name}"
 
     def machine(self, machine: MachineId) -> str:
         return f"{self.machines}{machine}"

@@ -1,16 +1,15 @@
 """The registry: the cluster's things written to and read from a store.
 
-It knows keys, documents and transactions, and decides nothing. Users' changes are checked before
-the first write and go in as few transactions as possible; the engine's are fenced by the creation
-revision of the leader key, so that one that was deposed cannot write.
+It knows keys, documents and transactions, and decides nothing. What users change together is one
+write, however many units it is about (`fleet.transaction`); the engine's writes are fenced by the
+creation revision of the leader key, so that one that was deposed cannot write.
 """
 
-import hashlib
 import json
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fleet.batch import Batch, Operation
 from fleet.cluster import (
@@ -22,12 +21,10 @@ from fleet.cluster import (
     UnitRecord,
     decode_assignment,
     decode_cluster,
-    decode_unit,
     describe_malformed,
     encode_assignment,
     encode_leader,
     encode_refusal,
-    encode_unit,
 )
 from fleet.errors import MALFORMED, Conflict, InvalidUnit, NotFound
 from fleet.events import History, expired, latest
@@ -35,28 +32,35 @@ from fleet.history import event_put
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId, encode_machine
 from fleet.names import UnitName
-from fleet.options import fleet_options, read_requirements
-from fleet.states import TargetState, UnitState, encode_state
+from fleet.states import UnitState, encode_state
 from fleet.store.port import Delete, Entry, Guard, LeaseId, Put, Store
+from fleet.transaction import Transactions, Upload, fits
 from fleet.unit import UnitFile, read_unit
+from fleet.writes import (
+    UnitChange,
+    UnitWrite,
+    decide_writes,
+    decode_stored_unit,
+    merge_changes,
+    renews_text,
+    text_digest,
+)
+
+__all__ = [
+    "Registry",
+    "UnitChange",
+    "decode_schedule",
+    "renews_text",
+    "text_digest",
+]
 
 _log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitChange:
-    """What a user asks of one unit: new contents, a new target state, or both; or its removal.
-
-    New contents without a target state make the unit inactive, as in fleet 1.0. Contents that
-    systemd reads the same are stored and change nothing else, unless they are `rendered`: made
-    from options, and nobody's own text.
-    """
-
-    name: UnitName
-    file: UnitFile | None = None
-    target: TargetState | None = None
-    destroy: bool = False
-    rendered: bool = False
+# How often a large change is tried again that met changes of other units.
+_ATTEMPTS = 20
+# With more units than this it costs less to read all records than to name each.
+_FEW = 64
+_MOVED = "the units have changed since revision"
 
 
 class Registry:
@@ -65,13 +69,14 @@ class Registry:
     def __init__(self, store: Store, keys: Keys) -> None:
         self.store = store
         self.keys = keys
+        self.transactions = Transactions(store, keys)
 
     # Reading
 
     async def cluster(self) -> Cluster:
         """The whole cluster at one revision, without the contents of files."""
         keys = self.keys
-        snapshot = await self.store.read(
+        snapshot = await self.transactions.settled(
             keys.units,
             keys.machines,
             keys.metadata,
@@ -85,11 +90,17 @@ class Registry:
     async def cluster_with_files(self) -> tuple[Cluster, dict[str, UnitFile]]:
         """The whole cluster and its files by digest, all at one revision."""
         keys = self.keys
-        snapshot = await self.store.read(keys.root)
+        snapshot = await self.transactions.settled(keys.root)
         cluster = decode_cluster(keys, snapshot.entries.values(), snapshot.revision)
         stored = [each for each in snapshot.entries.values() if each.key.startswith(keys.files)]
         files, problems = self._decode_files(stored)
         return replace(cluster, problems=(*cluster.problems, *problems)), files
+
+    async def unit(self, name: UnitName) -> UnitRecord | None:
+        """One unit's record, if there is one; raises Conflict if it is malformed."""
+        key = self.keys.unit(name)
+        entry = (await self.transactions.settled(key)).entries.get(key)
+        return decode_stored_unit(name, entry) if entry else None
 
     async def file(self, digest: str) -> UnitFile:
         """The file of that digest; raises NotFound, and InvalidUnit if it is malformed."""
@@ -147,60 +158,75 @@ class Registry:
 
     # Users' changes
 
-    async def apply(self, changes: Sequence[UnitChange], *, by: str) -> dict[UnitName, bool]:
-        """Make the changes, and say of each whether the unit's contents are new.
+    async def apply(
+        self, changes: Sequence[UnitChange], *, by: str, at_revision: int | None = None
+    ) -> dict[UnitName, bool]:
+        """Make all of the changes or none, and say of each whether the unit's contents are new.
 
         Of a unit that was to be destroyed it is said whether it was there. A machine stops its
-        units when it learns that they are gone.
+        units when it learns that they are gone. With `at_revision` nothing of any unit may have
+        changed since then (`Cluster.latest_change`).
 
-        Raises NotFound, before anything is written, for a unit that is neither stored nor given
-        contents; Conflict if somebody changed one of the units at the same moment, in which case
-        a part of many changes may have been made. Contents are always written beside the unit that
-        needs them, so the engine, which removes a file only if it was not written again meanwhile,
-        never takes them away.
+        Raises NotFound for a unit that is neither stored nor given contents; Conflict if somebody
+        changed one of the units at the same moment, or any since `at_revision`; InvalidRequest if
+        the changes are too many to be one write.
         """
-        changes = _merge(changes)
-        entries = await self._unit_entries([change.name for change in changes])
-        kept = [change for change in changes if not change.destroy]
-        missing = [c.name for c in kept if c.name not in entries and c.file is None]
-        if missing:
-            raise NotFound(f"unit does not exist: {', '.join(missing)}")
-        # One that is malformed can still be destroyed.
-        stored = {
-            c.name: decode_stored_unit(c.name, entries[c.name]) for c in kept if c.name in entries
-        }
-        outcome: dict[UnitName, bool] = {}
-        batch = Batch(self.store)
-        for change in changes:
-            if change.destroy:
-                outcome[change.name] = change.name in entries
-                if change.name in entries:
-                    event = event_put(self.keys, by=by, unit=change.name, what="destroyed")
-                    removal: list[Operation] = [Delete(self.keys.unit(change.name)), event]
-                    await batch.add([], removal, about=change.name)
-            else:
-                old = stored.get(change.name)
-                outcome[change.name] = await self._add_change(batch, change, old, by=by)
-        await batch.flush()
-        return outcome
+        changes = merge_changes(changes)
+        upload = Upload(self.store, self.keys)
+        for _ in range(_ATTEMPTS):
+            snapshot = await self.transactions.settled(*self._unit_prefixes(changes))
+            latest = self.transactions.latest(snapshot)
+            if at_revision not in (None, latest):
+                raise Conflict(f"{_MOVED} {at_revision} (it is {latest} now); look at it again")
+            stored = {c.name: snapshot.entries.get(self.keys.unit(c.name)) for c in changes}
+            known = {name: entry for name, entry in stored.items() if entry}
+            decided = decide_writes(changes, known, by=by, at_s=time.time())
+            upload = upload if upload.lasts(snapshot) else Upload(self.store, self.keys)
+            if await self._write(decided.writes, upload, by=by, latest=latest, at=at_revision):
+                return dict(decided.outcome)
+        raise Conflict("other units change all the time; try again")
 
-    async def _add_change(
-        self, batch: Batch, change: UnitChange, old: UnitRecord | None, *, by: str
+    def _unit_prefixes(self, changes: Sequence[UnitChange]) -> list[str]:
+        if len(changes) > _FEW:
+            return [self.keys.units]
+        return [self.keys.unit(change.name) for change in changes]
+
+    async def _write(
+        self, writes: Sequence[UnitWrite], upload: Upload, *, by: str, latest: int, at: int | None
     ) -> bool:
-        """Take the change into the batch; whether what systemd reads of the unit is new."""
-        record, file = _changed(change, old, by=by)
-        if old is not None and file is None and record.target is old.target:
-            return False
-        is_new = old is None or record.hash != old.hash
-        operations: list[Operation] = [Put(self.keys.unit(change.name), encode_unit(record))]
-        if file is not None:
-            operations.append(Put(self.keys.file(record.file), file.text.encode()))
-        guard = Guard(self.keys.unit(change.name), modified=old.revision if old else 0)
-        stored = "" if file is None else "stored, " if is_new else "comments stored, "
-        told = f"{stored}target state {record.target}"
-        operations.append(event_put(self.keys, by=by, unit=change.name, what=told))
-        await batch.add([guard], operations, about=change.name)
-        return is_new
+        """Write what was decided on; False if it has to be decided on anew."""
+        if not writes:
+            return True
+        keys = self.keys
+        operations: list[Operation] = []
+        for write in writes:
+            event = event_put(keys, by=by, unit=write.name, what=write.what)
+            operations += [write.operation(keys), event]
+        files = {
+            keys.file(text_digest(w.file.text)): w.file.text.encode() for w in writes if w.file
+        }
+        guards = [write.guard(keys) for write in writes]
+        guards += [] if at is None else [Guard(keys.latest_change, modified=at)]
+        whole = [*operations, *(Put(key, value) for key, value in files.items())]
+        if fits(len(guards), whole):
+            commit = await self.transactions.commit(guards, whole)
+            return commit.succeeded or await self._check_unchanged(writes)
+        if await upload.add(files):
+            return False  # that took a while: look again before it is made
+        return await self.transactions.commit_large(latest, operations, upload)
+
+    async def _check_unchanged(self, writes: Sequence[UnitWrite]) -> bool:
+        """False if the units are as they were seen; raises Conflict if they have changed."""
+        keys = {write.name: self.keys.unit(write.name) for write in writes}
+        entries = (await self.transactions.settled(*keys.values())).entries
+        for write in writes:
+            entry = entries.get(keys[write.name])
+            if write.seen != (entry.modified if entry else 0):
+                names = ", ".join(keys)
+                raise Conflict(
+                    f"{names} was changed by somebody else at the same moment; try again"
+                )
+        return False
 
     async def destroy(self, name: UnitName, *, by: str) -> None:
         """Remove the unit; raises NotFound."""
@@ -218,12 +244,6 @@ class Registry:
             what = f"metadata {key.removeprefix(self.keys.metadata)} = {value or '(removed)'}"
             await batch.add([], [Put(key, written), event_put(self.keys, by=by, what=what)])
         await batch.flush()
-
-    async def _unit_entries(self, names: Sequence[UnitName]) -> dict[UnitName, Entry]:
-        wanted = [self.keys.unit(name) for name in names]
-        entries = (await self.store.read(*wanted)).entries if wanted else {}
-        pairs = zip(names, wanted, strict=True)
-        return {name: entries[key] for name, key in pairs if key in entries}
 
     async def release_hold(self, *, by: str) -> None:
         """End the brake on a mass loss: the leader gives up the machines that are held.
@@ -328,16 +348,6 @@ class Registry:
         return event_put(self.keys, by=f"engine on {machine}", unit=unit, what=what)
 
 
-def decode_stored_unit(name: UnitName, entry: Entry) -> UnitRecord:
-    """The unit record of an entry, with its revisions; raises Conflict if it is malformed."""
-    try:
-        record = decode_unit(name, entry.value)
-    except MALFORMED as error:
-        problem = describe_malformed(entry.key, error)
-        raise Conflict(f"{problem}; destroy {name} and submit it again") from error
-    return replace(record, revision=entry.modified, created=entry.created)
-
-
 def decode_schedule(
     keys: Keys, machine: MachineId, entries: Iterable[Entry]
 ) -> tuple[list[Assignment], list[str]]:
@@ -353,59 +363,3 @@ def decode_schedule(
         except MALFORMED as error:
             problems.append(describe_malformed(entry.key, error))
     return rows, problems
-
-
-def _changed(
-    change: UnitChange, old: UnitRecord | None, *, by: str
-) -> tuple[UnitRecord, UnitFile | None]:
-    """The record after a change, and the file to store if its text is new."""
-    file = change.file
-    if old is not None and (file is None or file.hash == old.hash):
-        record = replace(old, target=change.target or old.target, by=by, at_s=time.time())
-        if file is None or not renews_text(change, old):
-            return record, None
-        return replace(record, file=text_digest(file.text)), file
-    if file is None:
-        raise NotFound(f"unit does not exist: {change.name}")
-    options = tuple((option.name, option.value) for option in fleet_options(file))
-    return (
-        UnitRecord(
-            name=change.name,
-            hash=file.hash,
-            file=text_digest(file.text),
-            target=change.target or TargetState.INACTIVE,
-            options=options,
-            by=by,
-            at_s=time.time(),
-            requirements=read_requirements(fleet_options(file), change.name),
-        ),
-        file,
-    )
-
-
-def renews_text(change: UnitChange, old: UnitRecord) -> bool:
-    """Whether the change brings an author's text other than the stored one."""
-    file = change.file
-    return file is not None and not change.rendered and text_digest(file.text) != old.file
-
-
-def text_digest(text: str) -> str:
-    """The name under which an author's text is stored, once however many units share it."""
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-
-def _merge(changes: Sequence[UnitChange]) -> list[UnitChange]:
-    """One change for each unit, the later ones over the earlier."""
-    merged: dict[UnitName, UnitChange] = {}
-    for change in changes:
-        before = merged.get(change.name, change)
-        if change.destroy or before.destroy:
-            merged[change.name] = change
-            continue
-        merged[change.name] = UnitChange(
-            name=change.name,
-            file=change.file or before.file,
-            target=change.target or before.target,
-            rendered=change.rendered if change.file else before.rendered,
-        )
-    return list(merged.values())

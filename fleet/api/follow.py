@@ -49,7 +49,15 @@ class Stories:
     def prefixes(self) -> tuple[str, ...]:
         """What has to be copied; all of it lies under the root."""
         keys = self._keys
-        return (keys.units, keys.schedule, keys.states, keys.refusals, keys.machines, keys.engine)
+        return (
+            keys.units,
+            keys.schedule,
+            keys.states,
+            keys.refusals,
+            keys.machines,
+            keys.engine,
+            keys.pending_change,
+        )
 
     @property
     def units(self) -> frozenset[UnitName]:
@@ -244,6 +252,7 @@ class _Copy:
     def __init__(self, registry: Registry, followers: Collection[Follower]) -> None:
         self.stories = Stories(registry.keys)
         self.mirror = Mirror(registry.store, *self.stories.prefixes, watch=registry.keys.root)
+        self._pending = registry.keys.pending_change
         self._followers = followers
         self._arrived = asyncio.Condition()
         self._keeper = asyncio.create_task(self._keep(), name="api-following")
@@ -268,7 +277,8 @@ class _Copy:
         try:
             while not copying.done():
                 await self.mirror.wait()
-                if self.mirror.is_current:
+                # A change that is half-made is never told of: it is completed in a moment.
+                if self.mirror.is_current and self._pending not in self.mirror.entries:
                     await self._take_in()
             copying.result()
         except Exception:

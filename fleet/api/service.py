@@ -32,7 +32,7 @@ from fleet.errors import Conflict, Denied, InvalidRequest, NotFound
 from fleet.events import encode_event
 from fleet.machine import MachineId
 from fleet.names import InvalidName, UnitName, parse_name
-from fleet.registry import Registry, UnitChange, decode_stored_unit, renews_text
+from fleet.registry import Registry, UnitChange, renews_text
 from fleet.states import TargetState, UnitState
 from fleet.unit import UnitFile
 
@@ -167,7 +167,7 @@ class ApiService:
                 f"unit name in request body {_quoted(asked.name)}"
             )
         change = unit_change(_named(asked, item))
-        old = await self._stored(change.name)
+        old = await self._registry.unit(change.name)
         if old is None and change.file is None:
             raise Conflict("unit does not exist and options field empty")
         renews = change.file is not None and (old is None or old.hash != change.file.hash)
@@ -206,11 +206,6 @@ class ApiService:
                 if attempt == ATTEMPTS:
                     raise
         raise AssertionError("unreachable")
-
-    async def _stored(self, name: UnitName) -> UnitRecord | None:
-        key = self._registry.keys.unit(name)
-        entry = (await self._registry.store.read(key)).entries.get(key)
-        return decode_stored_unit(name, entry) if entry else None
 
     # States and machines
 

@@ -15,6 +15,10 @@ from typing import Protocol, cast
 import pytest
 
 from fleet.errors import Unavailable
+from fleet.keys import Keys
+from fleet.names import UnitName
+from fleet.registry import Registry, UnitChange
+from fleet.states import TargetState
 from fleet.store.etcd import EtcdStore
 from fleet.store.memory import MemoryStore
 from fleet.store.port import (
@@ -33,6 +37,7 @@ from fleet.store.port import (
 )
 from fleet.store.sqlite import SqliteDatabase, SqliteStore
 from fleet.testing.etcd import DEBIAN_ETCD, EtcdCluster, packaged_etcd, start_etcd
+from fleet.unit import parse_unit
 
 # etcd lengthens shorter leases to this, which follows from its election timeout.
 TTL_S = 2
@@ -657,3 +662,33 @@ async def _drain(store: Store, prefix: str, after: int) -> None:
     async with watching(store, prefix, after) as watch:
         async for _ in watch:
             pass
+
+
+async def test_change_of_five_hundred_units_is_one_that_no_reader_sees_half_made(
+    place: Place,
+) -> None:
+    keys = Keys(place.prefix)
+    names = [UnitName(f"job@{number}.service") for number in range(500)]
+    files = [parse_unit(f"[Service]\nExecStart=/bin/echo {n}\n") for n in names]
+    stored = [UnitChange(name=n, file=f) for n, f in zip(names, files, strict=True)]
+    launched = [UnitChange(name=name, target=TargetState.LAUNCHED) for name in names]
+    async with opened(place) as store, opened(place) as other:
+        registry, reader = Registry(store, keys), Registry(other, keys)
+        seen: list[set[TargetState]] = []
+
+        async def read() -> None:
+            while True:
+                records = (await reader.cluster()).units.values()
+                seen.append({record.target for record in records})
+                await asyncio.sleep(0)
+
+        reading = asyncio.create_task(read())
+        await registry.apply(stored, by="alice")
+        await registry.apply(launched, by="alice")
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        cluster, contents = await reader.cluster_with_files()
+        assert {record.target for record in cluster.units.values()} == {TargetState.LAUNCHED}
+        assert {record.file for record in cluster.units.values()} == contents.keys()
+        assert len(contents) == 500
+        assert all(len(targets) <= 1 for targets in seen)

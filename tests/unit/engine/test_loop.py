@@ -5,9 +5,12 @@ import asyncio
 import pytest
 
 from engine.loop import Engine, EngineSettings
+from fleet.cluster import UnitRecord, encode_unit
 from fleet.machine import MachineId
 from fleet.names import UnitName
+from fleet.states import TargetState
 from fleet.store.port import Delete, Put
+from fleet.transaction import encode_list
 from tests.unit.engine.scene import OUT, TTL_S, keys_of, now_s, scene
 
 
@@ -287,6 +290,25 @@ async def test_a_change_between_look_and_write_makes_the_leader_look_again() -> 
         await cluster.until(
             lambda c: {row.unit for row in c.schedule} == wanted and not c.refusals, within_s=5
         )
+
+
+async def test_a_change_that_nobody_completes_is_completed_by_the_leader_and_then_planned_on() -> (
+    None
+):
+    async with scene("m1") as cluster:
+        await cluster.until(lambda c: c.leader is not None)
+        keys = cluster.registry.keys
+        record = UnitRecord(
+            name=UnitName("a.service"), hash="h", file="f", target=TargetState.LAUNCHED
+        )
+        made = encode_list([Put(keys.unit(record.name), encode_unit(record))], keys)
+        await cluster.store.commit([], [Put(keys.pending_change, made)])
+        await asyncio.sleep(0.5)
+        assert (await cluster.store.read(keys.pending_change)).entries  # its maker has a second
+        assert not (await cluster.store.read(keys.schedule)).entries
+        await asyncio.sleep(1)
+        assert not (await cluster.store.read(keys.pending_change)).entries
+        assert await cluster.rows() == {"a.service@m1"}
 
 
 @pytest.mark.parametrize(
