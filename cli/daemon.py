@@ -22,6 +22,7 @@ from agent.loop import Agent
 from cli.identity import describe_machine, read_boot_id, read_machine_id
 from cli.telemetry import engine_metrics
 from engine.election import ElectionSettings
+from engine.foresee import foresee
 from engine.leading import EngineSettings
 from engine.loop import Engine
 from engine.plan import PlanSettings
@@ -134,6 +135,7 @@ class Daemon:
             gather=lambda: engine_metrics(parts.engine.stats),
             tls=_api_tls(config),
             insecure_tcp=config.api_insecure,
+            foresee=foresee,
         )
         self._handle_signals()
         sockets = listen_sockets()

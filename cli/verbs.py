@@ -27,6 +27,11 @@ _GROUPS = {
         "destroy": "Stop units and remove them from the cluster",
         "wait": "Wait until units are active, inactive or gone",
     },
+    "To keep units in files": {
+        "diff": "Show what would change if the cluster matched a folder",
+        "apply": "Make the cluster match a folder of unit files",
+        "export": "Write the cluster's units to a folder",
+    },
     "To see what there is": {
         "list-machines": "List the machines of the cluster",
         "list-units": "List the units as systemd has them on each machine",
@@ -56,7 +61,12 @@ _HIDDEN = {
 SHOWN_VERBS = {name: text for group in _GROUPS.values() for name, text in group.items()}
 VERBS = {**SHOWN_VERBS, **_HIDDEN}
 # Verbs that fleet 1.0 had not: they take no abbreviation away from those that it had.
-_NEW = frozenset({"completion", "events", "history", "hold", "sandbox", "wait", "why"})
+_NEW = frozenset(
+    {
+        *("apply", "completion", "diff", "events", "export"),
+        *("history", "hold", "sandbox", "wait", "why"),
+    }
+)
 
 
 def find_verb(typed: str) -> str | None:

@@ -186,6 +186,28 @@ class Registry:
                 return dict(decided.outcome)
         raise Conflict("other units change all the time; try again")
 
+    async def preview(
+        self, changes: Sequence[UnitChange]
+    ) -> tuple[Cluster, dict[UnitName, UnitRecord | None]]:
+        """The cluster, and the records that the changes would write (None: removed).
+
+        Raises what `apply` raises; nothing is written.
+        """
+        keys = self.keys
+        prefixes = (keys.units, keys.machines, keys.metadata, keys.schedule, keys.states)
+        more = (keys.refusals, keys.departures, keys.claims, keys.engine)
+        snapshot = await self.transactions.settled(*prefixes, *more)
+        cluster = decode_cluster(keys, snapshot.entries.values(), snapshot.revision)
+        entries = {c.name: snapshot.entries.get(keys.unit(c.name)) for c in changes}
+        known = {name: entry for name, entry in entries.items() if entry}
+        decided = decide_writes(merge_changes(changes), known, by="", at_s=time.time())
+        following = cluster.revision + 1
+        return cluster, {
+            write.name: write.record
+            and replace(write.record, revision=following, created=write.record.created or following)
+            for write in decided.writes
+        }
+
     def _unit_prefixes(self, changes: Sequence[UnitChange]) -> list[str]:
         if len(changes) > _FEW:
             return [self.keys.units]

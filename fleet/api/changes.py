@@ -8,6 +8,7 @@ from typing import Any
 from fleet.api.members import parse
 from fleet.api.schema import Unit, decode_unit
 from fleet.errors import InvalidRequest, InvalidUnit
+from fleet.folder.settings import check_source
 from fleet.machine import MachineId
 from fleet.names import parse_name, split_name
 from fleet.options import check_unit, fleet_options, read_requirements
@@ -49,7 +50,10 @@ def unit_change(asked: Unit) -> UnitChange:
         raise InvalidRequest(
             f'cannot activate template "{name}": submit it, and name an instance of it'
         )
-    return UnitChange(name=name, file=file, target=asked.desired, rendered=asked.text is None)
+    source = asked.source if asked.source is None else check_source(asked.source)
+    return UnitChange(
+        name=name, file=file, target=asked.desired, rendered=asked.text is None, source=source
+    )
 
 
 def unit_changes(document: object) -> tuple[UnitChange, ...]:
@@ -75,9 +79,9 @@ def _named_change(document: object) -> UnitChange:
         if error.path is not None:
             raise
         raise InvalidUnit(error.problem, path=asked.name, line=error.line) from error
-    if change.file is None and change.target is None:
+    if change.file is None and change.target is None and change.source is None:
         raise InvalidRequest(
-            f"{change.name}: give its text, its options, a desiredState or destroy"
+            f"{change.name}: give its text, its options, a desiredState, a source or destroy"
         )
     return change
 
@@ -86,7 +90,7 @@ def _removal(asked: Unit, destroy: object) -> UnitChange:
     name = parse_name(asked.name)
     if destroy is not True:
         raise InvalidRequest(f"{name}: destroy can only be true")
-    if asked.text or asked.options or asked.desired:
+    if asked.text or asked.options or asked.desired or asked.source:
         raise InvalidRequest(f"{name}: destroy goes with nothing but the name")
     return UnitChange(name=name, destroy=True)
 

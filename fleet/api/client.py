@@ -21,6 +21,7 @@ from fleet.api.endpoint import (
     tls_context,
 )
 from fleet.api.fallback import POLL_S, poll
+from fleet.api.foldering import decode_foreseen, decode_inventory
 from fleet.api.members import parse, render
 from fleet.api.patience import Patience
 from fleet.api.replies import document_in, error_of, is_unknown_here, names_in
@@ -42,6 +43,8 @@ from fleet.api.why import Why, decode_why
 from fleet.cluster import Hold
 from fleet.errors import FleetError, InvalidRequest, NotFound, Unavailable
 from fleet.events import History
+from fleet.folder.difference import Inventory
+from fleet.foresight import Foreseen
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
 from fleet.registry import UnitChange
@@ -160,20 +163,40 @@ class FleetClient:
         self._check(response)
         return response
 
+    async def inventory(self, *, texts: bool = False) -> Inventory:
+        """All units with their hashes, and their authors' texts if asked for."""
+        response = await self._send("GET", "inventory", params={"text": "true"} if texts else None)
+        self._check_ours(response)
+        return self._decoded(response, decode_inventory)
+
+    async def plan(self, changes: Sequence[UnitChange]) -> Foreseen:
+        """Where units would run if `apply` made these changes; nothing is changed."""
+        documents = [_change_document(change) for change in changes]
+        response = await self._send("POST", "plan", content=render(documents))
+        self._check_ours(response)
+        return self._decoded(response, decode_foreseen)
+
     # Writing
 
-    async def apply(self, changes: Sequence[UnitChange]) -> dict[UnitName, bool]:
+    async def apply(
+        self, changes: Sequence[UnitChange], *, at_revision: int | None = None
+    ) -> dict[UnitName, bool]:
         """Make the changes, all or none, and say of each whether the unit's contents are new.
 
         Of one that was to be destroyed, it is said whether it was there. Raises NotFound for a
-        unit that is neither there nor given contents. An original server gets one change after the
-        other, and those before a refused one are made.
+        unit that is neither there nor given contents, and Conflict if any unit has changed since
+        `at_revision`. An original server gets one change after the other, and those before a
+        refused one are made.
         """
         if not changes:
             return {}
         documents = [_change_document(change) for change in changes]
-        once = any(change.destroy for change in changes)
-        response = await self._send("PATCH", "units", once=once, content=render(documents))
+        params = None if at_revision is None else {"ifRevision": at_revision}
+        once = at_revision is not None or any(change.destroy for change in changes)
+        body = render(documents)
+        response = await self._send("PATCH", "units", once=once, content=body, params=params)
+        if at_revision is not None:
+            self._check_ours(response)
         if _is_unknown_here(response):
             return await self._change_one_by_one(changes)
         self._check(response)
@@ -340,6 +363,11 @@ class FleetClient:
         if not response.is_success:
             raise error_of(response.status_code, document_in(response.content), self._endpoint)
 
+    def _check_ours(self, response: httpx.Response) -> None:
+        if _is_unknown_here(response):
+            raise NotFound(f"{self._endpoint} cannot do this: it is a fleetd of fleet 1.0")
+        self._check(response)
+
     def _decoded(self, response: httpx.Response, decode: Callable[[object], _T]) -> _T:
         return self._understood(lambda: decode(parse(response.content)))
 
@@ -385,7 +413,7 @@ def _item(name: UnitName) -> str:
 
 def _asked(change: UnitChange) -> Unit:
     text = change.file.text if change.file else None
-    return Unit(name=change.name, text=text, desired=change.target)
+    return Unit(name=change.name, text=text, desired=change.target, source=change.source)
 
 
 def _change_document(change: UnitChange) -> dict[str, Any]:

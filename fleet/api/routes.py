@@ -32,12 +32,19 @@ class Endpoint(StrEnum):
     LIST_EVENTS = "list_events"
     WHY = "why"
     CHANGES = "changes"
+    GET_INVENTORY = "get_inventory"
+    PLAN_UNITS = "plan_units"
     WATCH = "watch"
 
     @property
     def verb(self) -> Verb:
         """What a user has to be allowed to do."""
         return Verb.WRITE if self in _WRITES else Verb.READ
+
+    @property
+    def takes_body(self) -> bool:
+        """Whether what is asked stands in the body of the request."""
+        return self in _WRITES or self is Endpoint.PLAN_UNITS
 
 
 _WRITES = frozenset(
@@ -103,6 +110,10 @@ _COLLECTIONS = {
     "why": _Resource(verbs={"GET": Endpoint.WHY}, refusal=_GET_ONLY),
     "changes": _Resource(verbs={"GET": Endpoint.CHANGES}, refusal=_GET_ONLY),
     "events": _Resource(verbs={"GET": Endpoint.LIST_EVENTS}, refusal=_GET_ONLY),
+    "inventory": _Resource(verbs={"GET": Endpoint.GET_INVENTORY}, refusal=_GET_ONLY),
+    "plan": _Resource(
+        verbs={"POST": Endpoint.PLAN_UNITS}, refusal="only POST supported against this resource"
+    ),
 }
 _ITEMS = {
     "units": _Resource(

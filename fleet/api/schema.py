@@ -1,8 +1,8 @@
 """The documents of the HTTP API and the values they stand for.
 
 `Unit`, `ListedState` and machines are fleet 1.0's entities, member for member: keys in alphabetical
-order, and what is empty left out. `Unit.text` is ours; original clients pass over members they do
-not know.
+order, and what is empty left out. `Unit.text` and `Unit.source` are ours; original clients pass
+over members they do not know.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +27,8 @@ _T = TypeVar("_T")
 class Unit:
     """A unit as the API shows it and takes it.
 
-    `text` is the author's own text, where it was given or asked for. A name read from a request
-    has not been checked yet.
+    `text` is the author's own text, where it was given or asked for; `source` what the unit is to
+    belong to, None for no word on that. A name read from a request has not been checked yet.
     """
 
     name: UnitName
@@ -37,6 +37,7 @@ class Unit:
     desired: TargetState | None = None
     current: TargetState | None = None
     machine: MachineId | None = None
+    source: str | None = None
 
     @property
     def file(self) -> UnitFile | None:
@@ -81,6 +82,7 @@ def encode_unit(unit: Unit) -> Document:
         desiredState=unit.desired and unit.desired.value,
         currentState=unit.current and unit.current.value,
         machineID=unit.machine,
+        source=unit.source,
     )
 
 
@@ -94,6 +96,7 @@ def decode_unit(document: object) -> Unit:
         desired=target_of(found, "desiredState"),
         current=target_of(found, "currentState"),
         machine=MachineId(text_of(found, "machineID")) or None,
+        source=None if found.get("source") is None else text_of(found, "source"),
     )
 
 

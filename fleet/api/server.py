@@ -34,6 +34,7 @@ from fleet.api.routes import Endpoint, Route
 from fleet.api.service import ApiService, Call
 from fleet.api.ticks import Ticks, watching
 from fleet.errors import Denied, FleetError, Unavailable
+from fleet.foresight import Foresee
 from fleet.names import UnitName, parse_name
 from fleet.registry import Registry
 
@@ -65,6 +66,7 @@ class ApiServer:
         token_limit: int = DEFAULT_LIMIT,
         may_serve: Callable[[], str | None] = lambda: None,
         gather: Callable[[], Iterable[Metric]] = lambda: (),
+        foresee: Foresee | None = None,
         hostname: str | None = None,
         find_group: Callable[[str], int | None] = access.find_group,
         sign_of_life_s: float = SIGN_OF_LIFE_S,
@@ -78,9 +80,10 @@ class ApiServer:
         Whoever asks within `start_s` of the start waits until then rather than hear that reason:
         systemd may have started fleetd for this very request.
 
-        `gather` gives the metrics of the rest of the process; `hostname` stands after the user's
-        name beside what they write. `tls` is what TCP sockets are served with; without it they are
-        only served if `insecure_tcp` says so.
+        `gather` gives the metrics of the rest of the process, `foresee` the scheduler's answer to
+        changes that are not made; `hostname` stands after the user's name beside what they write.
+        `tls` is what TCP sockets are served with; without it they are only served if `insecure_tcp`
+        says so.
         """
         self._version = version
         self._sign_of_life_s = sign_of_life_s
@@ -99,6 +102,7 @@ class ApiServer:
             owner=os.geteuid(),
             may_serve=may_serve,
             gather=self._metrics,
+            foresee=foresee,
         )
         self._tls = tls
         self._insecure_tcp = insecure_tcp
@@ -214,10 +218,13 @@ class ApiServer:
             query={key: request.query.getall(key) for key in request.query},
             content_types=tuple(request.headers.getall("Content-Type", ())),
         )
-        if route.endpoint.verb is Verb.READ:
+        if not route.endpoint.takes_body:
             return await self._service.answer(call)
         async with self._intake.body_of(request) as body:
-            return await self._to_its_end(self._service.answer(replace(call, body=body)))
+            answering = self._service.answer(replace(call, body=body))
+            if route.endpoint.verb is Verb.READ:
+                return await answering
+            return await self._to_its_end(answering)
 
     async def _to_its_end(self, answering: Coroutine[Any, Any, Answer]) -> Answer:
         """Do a write that must not stop half-way when whoever asked for it goes away."""

@@ -15,6 +15,7 @@ from fleet.api.access import Peer
 from fleet.api.answers import JSON, UNABLE, Answer, Refused, error_document, json_answer
 from fleet.api.changes import metadata_changes, parse_request, unit_change, unit_changes
 from fleet.api.discovery import discovery_document
+from fleet.api.foldering import encode_foreseen, encode_inventory
 from fleet.api.pages import DEFAULT_LIMIT, PageToken, cut_page, find_token
 from fleet.api.routes import Endpoint, NoRoute, Route, resolve
 from fleet.api.schema import (
@@ -30,6 +31,8 @@ from fleet.api.why import encode_why, explain
 from fleet.cluster import Cluster, UnitRecord
 from fleet.errors import Conflict, Denied, InvalidRequest, NotFound
 from fleet.events import encode_event
+from fleet.folder.difference import inventory_of
+from fleet.foresight import Foresee
 from fleet.machine import MachineId
 from fleet.names import InvalidName, UnitName, parse_name
 from fleet.registry import Registry, UnitChange, renews_text
@@ -72,8 +75,10 @@ class ApiService:
         owner: int = 0,
         may_serve: Callable[[], str | None] = lambda: None,
         gather: Callable[[], Iterable[metrics.Metric]] = lambda: (),
+        foresee: Foresee | None = None,
     ) -> None:
-        """`may_serve` gives a reason not to; `gather` the metrics of the rest of the process.
+        """`may_serve` gives a reason not to; `gather` the metrics of the rest of the process;
+        `foresee` is the scheduler's answer to changes that are not made.
 
         `owner` is the uid that may do everything beside root, `token_limit` the size of a page.
         """
@@ -84,6 +89,7 @@ class ApiService:
         self._owner = owner
         self._may_serve = may_serve
         self._gather = gather
+        self._foresee = foresee
         self._answered: Counter[tuple[str, int]] = Counter()
 
     def readiness(self) -> Answer | None:
@@ -122,6 +128,8 @@ class ApiService:
             Endpoint.RELEASE_HOLD: self._release_hold,
             Endpoint.LIST_EVENTS: self._list_events,
             Endpoint.WHY: self._why,
+            Endpoint.GET_INVENTORY: self._get_inventory,
+            Endpoint.PLAN_UNITS: self._plan_units,
         }
         return await endpoints[call.route.endpoint](call)
 
@@ -180,7 +188,8 @@ class ApiService:
     async def _change_units(self, call: Call) -> Answer:
         _require_json(call.content_types)
         changes = unit_changes(parse_request(call.body))
-        outcome = await self._apply(changes, call.peer) if changes else {}
+        at = _revision(call.query, "ifRevision")
+        outcome = await self._apply(changes, call.peer, at_revision=at) if changes else {}
         document: dict[str, list[str]] = {"new": []}
         if any(change.destroy for change in changes):
             document["destroyed"] = []
@@ -197,11 +206,27 @@ class ApiService:
             raise NotFound("unit does not exist") from error
         return Answer(status=204)
 
-    async def _apply(self, changes: Sequence[UnitChange], peer: Peer) -> dict[UnitName, bool]:
+    async def _get_inventory(self, call: Call) -> Answer:
+        if _first(call.query, "text") != "true":
+            return json_answer(encode_inventory(inventory_of(await self._registry.cluster())))
+        cluster, files = await self._registry.cluster_with_files()
+        return json_answer(encode_inventory(inventory_of(cluster, files)))
+
+    async def _plan_units(self, call: Call) -> Answer:
+        """What a PATCH of units with this body would come to."""
+        _require_json(call.content_types)
+        if self._foresee is None:
+            raise NotFound("this fleetd cannot tell what would be scheduled")
+        cluster, records = await self._registry.preview(unit_changes(parse_request(call.body)))
+        return json_answer(encode_foreseen(self._foresee(cluster, records)))
+
+    async def _apply(
+        self, changes: Sequence[UnitChange], peer: Peer, *, at_revision: int | None = None
+    ) -> dict[UnitName, bool]:
         by = self._signature(peer)
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await self._registry.apply(changes, by=by)
+                return await self._registry.apply(changes, by=by, at_revision=at_revision)
             except Conflict:
                 if attempt == ATTEMPTS:
                     raise
@@ -253,7 +278,7 @@ class ApiService:
     async def _list_events(self, call: Call) -> Answer:
         unit = UnitName(_first(call.query, "unit"))
         history = await self._registry.events(
-            _limit(call.query), unit=unit, after=_revision(call.query)
+            _limit(call.query), unit=unit, after=_revision(call.query, "after") or 0
         )
         page = encode_page("events", [encode_event(each) for each in history.events], None)
         return json_answer(page | {"revision": history.revision})
@@ -347,19 +372,21 @@ def _first(query: Query, name: str) -> str:
     return next(iter(query.get(name, ())), "")
 
 
+def _revision(query: Query, name: str) -> int | None:
+    """The revision of the store that the query names, if it does; raises InvalidRequest."""
+    text = _first(query, name)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise InvalidRequest(f"{name} has to be a revision of the store, not {text!r}")
+    return int(text)
+
+
 def _limit(query: Query) -> int:
     """How many events are asked for; raises InvalidRequest."""
     text = _first(query, "limit") or str(EVENTS)
     if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= MAX_EVENTS):
         raise InvalidRequest(f"limit has to be a number from 1 to {MAX_EVENTS}, not {text!r}")
-    return int(text)
-
-
-def _revision(query: Query) -> int:
-    """After which revision of the store events are asked for; raises InvalidRequest."""
-    text = _first(query, "after") or "0"
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise InvalidRequest(f"after has to be a revision of the store, not {text!r}")
     return int(text)
 
 

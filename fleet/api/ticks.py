@@ -1,8 +1,8 @@
 """Telling that something changed, and what kind of thing: who lists things then lists them anew.
 
 Unlike reports (`follow`), which say how units are, a tick says only where to look: `units`,
-`states`, `machines`, `events`, ... are the first parts of the keys that changed. Changes that come
-close together are one tick.
+`states`, `machines`, `events`, ... are the first parts of the keys that changed. How a large change
+is written (`changes/`) is nobody's list. Changes that come close together are one tick.
 """
 
 import asyncio
@@ -70,7 +70,8 @@ async def _watch(registry: Registry, ticks: Ticks) -> None:
     keys = registry.keys
     try:
         async for changes in registry.store.watch(keys.root, ticks.revision):
-            ticks.take(changes.revision, (kind_of(event, keys) for event in changes.events))
+            shown = (e for e in changes.events if not e.key.startswith(keys.changes))
+            ticks.take(changes.revision, (kind_of(event, keys) for event in shown))
     except FleetError as error:
         ticks.fail(error)
     else:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from engine.foresee import foresee
 from fleet.api.server import ApiServer
 from fleet.cluster import Assignment, Refusal, UnitRecord, encode_leader
 from fleet.keys import Keys
@@ -86,7 +87,9 @@ class Cluster:
         self.served = store.connect()
         keys = Keys("/fleet/")
         self.registry = Registry(store, keys)
-        self.server = ApiServer(Registry(self.served, keys), version="2.0.0", hostname="here")
+        self.server = ApiServer(
+            Registry(self.served, keys), version="2.0.0", hostname="here", foresee=foresee
+        )
         machine = Machine(id=HERE, address="172.17.8.103", metadata={"disk": "ssd"})
         document = json.dumps(encode_machine(machine)).encode()
         keys = self.registry.keys

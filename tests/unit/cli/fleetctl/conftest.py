@@ -1,4 +1,5 @@
 import asyncio
+import io
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,8 +40,9 @@ def fleetctl(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FLEETCTL_ENDPOINT", f"unix://{cluster.socket}")
 
-    def command(*argv: str) -> Outcome:
+    def command(*argv: str, stdin: str = "") -> Outcome:
         capsys.readouterr()
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
         status = run(argv)
         captured = capsys.readouterr()
         return Outcome(status, captured.out, captured.err)

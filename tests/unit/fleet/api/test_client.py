@@ -38,7 +38,7 @@ ONE = MachineId("1" * 32)
 TEXT = "# mine\n[Service]\nExecStart=/bin/true\n"
 FILE = parse_unit(TEXT)
 HERE = "unix:///run/fleet.sock"
-_OURS = ("watch", "hold", "events", "why", "changes")
+_OURS = ("watch", "hold", "events", "why", "changes", "inventory", "plan")
 
 
 class ToService(httpx.AsyncBaseTransport):
@@ -431,3 +431,29 @@ async def test_names_are_quoted_in_paths() -> None:
     async with answering(answer) as client:
         await client.destroy(UnitName("a\\x2db@1.service"))
     assert asked == [b"/fleet/v1/units/a%5Cx2db%401.service"]
+
+
+async def test_inventory_and_changes_at_a_revision() -> None:
+    async with a_client() as (client, _):
+        await client.apply([UnitChange(name=A, file=FILE, target=TargetState.LOADED, source="x")])
+        found = await client.inventory(texts=True)
+        unit = found.units[A]
+        assert (unit.hash, unit.target, unit.source, unit.text) == (
+            FILE.hash,
+            TargetState.LOADED,
+            "x",
+            TEXT,
+        )
+        assert (await client.inventory()).units[A].text is None
+        destroy = [UnitChange(name=A, destroy=True)]
+        with pytest.raises(Conflict, match="have changed since revision 0"):
+            await client.apply(destroy, at_revision=0)
+        assert await client.apply(destroy, at_revision=found.revision) == {A: True}
+
+
+async def test_original_server_knows_no_inventory_plan_or_revision() -> None:
+    change = [UnitChange(name=A, file=FILE)]
+    async with a_client(original=True) as (client, _):
+        for asked in (client.inventory(), client.plan(change), client.apply(change, at_revision=1)):
+            with pytest.raises(NotFound, match=r"fleet 1\.0"):
+                await asked

@@ -1,6 +1,7 @@
 """The endpoints, on a store in memory: fleet 1.0's status matrix, and what is ours beyond it."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from fleet.api.access import Peer
 from fleet.api.answers import Answer, error_answer
 from fleet.api.metrics import Kind, Metric, Sample
 from fleet.api.service import ApiService, Call
-from fleet.cluster import Assignment, Hold, encode_hold
+from fleet.cluster import Assignment, Cluster, Hold, UnitRecord, encode_hold
 from fleet.errors import FleetError, Unavailable
+from fleet.foresight import Foreseen, ForeseenUnit
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
@@ -699,3 +701,82 @@ async def test_metrics_count_answers_and_carry_those_of_others() -> None:
 
 async def test_discovery_document_is_served() -> None:
     assert document(await Api().ask("GET", "/discovery"))["id"] == "fleet:v1"
+
+
+# Inventories and plans
+
+
+def _foresee(cluster: Cluster, changed: Mapping[UnitName, UnitRecord | None]) -> Foreseen:
+    """A scheduler that has everything run on the first machine."""
+    units = tuple(ForeseenUnit(name=name, machines=(ONE,)) for name in changed)
+    return Foreseen(revision=cluster.latest_change, units=units, addresses={ONE: "10.0.0.1"})
+
+
+async def test_inventory_has_all_units_and_their_texts_if_asked_for() -> None:
+    api = Api()
+    asked = {"name": "a.service", "text": TEXT, "desiredState": "loaded", "source": "shop"}
+    await api.ask("PATCH", "/units", [asked])
+    revision = (await api.registry.cluster()).latest_change
+    found = document(await api.ask("GET", "/inventory", peer=BOB))
+    record = (await api.registry.cluster()).units[UnitName("a.service")]
+    unit = {
+        "name": "a.service",
+        "hash": record.hash,
+        "file": record.file,
+        "desiredState": "loaded",
+        "source": "shop",
+    }
+    assert found == {"revision": revision, "units": [unit]}
+    with_text = document(await api.ask("GET", "/inventory", query={"text": ["true"]}))
+    assert with_text["units"] == [unit | {"text": TEXT}]
+
+
+async def test_plan_is_answered_for_what_would_change_and_nothing_is_changed() -> None:
+    api = Api(foresee=_foresee)
+    await api.put("a.service", options=OPTIONS, desiredState="loaded")
+    before = await api.contents()
+    asked = [
+        {"name": "a.service", "desiredState": "loaded"},
+        {"name": "b.service", "options": OPTIONS, "desiredState": "launched"},
+    ]
+    answer = await api.ask("POST", "/plan", asked, peer=BOB)
+    assert [unit["name"] for unit in document(answer)["units"]] == ["b.service"]
+    assert document(answer)["addresses"] == {ONE: "10.0.0.1"}
+    assert await api.contents() == before
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        pytest.param([{"name": "a.service", "desiredState": "loaded"}], 404, id="of no unit"),
+        pytest.param([{"name": "a.service", "text": "[x"}], 400, id="malformed"),
+        pytest.param({}, 400, id="no list"),
+    ],
+)
+async def test_plan_refuses_what_the_change_would_be_refused_for(body: Any, status: int) -> None:
+    api = Api(foresee=_foresee)
+    assert (await api.ask("POST", "/plan", body)).status == status
+    assert (await api.ask("PATCH", "/units", body)).status == status
+
+
+@pytest.mark.parametrize(
+    ("revision", "status"),
+    [
+        pytest.param("1", 409, id="an old one"),
+        pytest.param("x", 400, id="no number"),
+        pytest.param("9" * 20, 400, id="no revision"),
+    ],
+)
+async def test_change_at_another_revision_is_refused(revision: str, status: int) -> None:
+    api = Api()
+    await api.put("a.service", options=OPTIONS)
+    before = await api.contents()
+    asked = [{"name": "a.service", "destroy": True}]
+    answer = await api.ask("PATCH", "/units", asked, query={"ifRevision": [revision]})
+    assert answer.status == status
+    assert await api.contents() == before
+
+
+async def test_source_that_is_no_line_of_text_is_refused() -> None:
+    asked = [{"name": "a.service", "options": OPTIONS, "source": "a\nb"}]
+    assert (await Api().ask("PATCH", "/units", asked)).status == 400
