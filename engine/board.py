@@ -7,7 +7,7 @@ machine's units adds the machine, so that who was refused need ask again only wh
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from engine.lanes import Lane, Rank
@@ -67,6 +67,11 @@ class Board:
     @property
     def machines(self) -> Collection[MachineId]:
         return self._places.keys()
+
+    def machine(self, machine: MachineId) -> Machine | None:
+        """The machine of that id as it was last told of, None if it is not there."""
+        place = self._places.get(machine)
+        return place.machine if place else None
 
     def add(self, machine: Machine) -> None:
         """The machine is there, with nothing on it if it is new, or with other metadata."""
@@ -222,6 +227,11 @@ class Board:
             rest = sorted(crowd & fit.machines, key=rank)
             found = next(filter(accepts, rest), None)
         return found
+
+    def suiting(self, group: Units) -> Set[MachineId]:
+        """The machines that `first` does not leave out."""
+        few = self._few(group)
+        return self._fit(group).machines if few is None else few
 
     def _few(self, group: Units) -> set[MachineId] | None:
         """The machines that may be tried, if what the units follow or name leaves but few."""

@@ -17,14 +17,15 @@ A row of a fenced unit is removed on the condition that its claim is as it was s
 machine's claim comes first, and the leader looks again, or the removal does, and the claim fails.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
 
+from engine.facts import Facts
 from engine.reasons import short
-from engine.settle import Settlement, Situation, settle
+from engine.settle import Settler
 from engine.tasks import Task, TaskKind
 from fleet.claims import Claim
-from fleet.cluster import Assignment, Cluster, UnitRecord
+from fleet.cluster import Assignment, UnitRecord
 from fleet.machine import MachineId
 from fleet.names import UnitName
 from fleet.states import UnitState
@@ -43,59 +44,53 @@ class Fences:
 
     def __init__(
         self,
-        cluster: Cluster,
+        facts: Facts,
         *,
         live: Set[MachineId],
         missing_since_s: Mapping[MachineId, float],
         now_s: float,
     ) -> None:
-        self._cluster = cluster
+        self._facts = facts
         self._live = live
         self._now_s = now_s
-        claiming = {claim.machine for claim in cluster.claims} - live
+        claiming = {machine for _, machine in facts.claims} - live
         self.missing_since_s = {m: missing_since_s.get(m, now_s) for m in sorted(claiming)}
         """When the machines that have claims and are gone were first missed."""
         self._claims: dict[UnitName, list[Claim]] = {}
-        for claim in cluster.claims:
+        for claim in facts.claims.values():
             self._claims.setdefault(claim.unit, []).append(claim)
         self.waits: dict[UnitName, Wait] = {}
 
     @property
     def wake_at_s(self) -> float | None:
         """When the first claim of a machine that is gone may be taken away."""
-        ends = (self._end_s(claim) for claim in self._cluster.claims if self._is_lost(claim))
+        ends = (self._end_s(claim) for claim in self._facts.claims.values() if self._is_lost(claim))
         return min((end_s for end_s in ends if end_s != float("inf")), default=None)
 
-    def settle(self, situation: Situation) -> Settlement:
-        """The settlement, in which no unit is placed that may still run elsewhere."""
-        fenced = {u for u, r in situation.wanted.items() if r.requirements.is_fenced}
-        if not fenced:
-            return settle(situation)
-        for unit in sorted(fenced):
-            self._hold_back(unit, self._why_not_yet(unit, situation.rows.get(unit, ())))
-        settlement = settle(self._with_waits(situation))
-        moving = [u for u in sorted(fenced - self.waits.keys()) if settlement.homes[u]]
-        departures = settlement.departures
+    def settle(self, settler: Settler) -> Set[UnitName]:
+        """Have it settled, with no unit placed that may still run elsewhere; of whom was told."""
+        fenced = sorted(self._facts.fenced)
+        for unit in fenced:
+            self._hold_back(unit, self._why_not_yet(unit))
+        self._withhold(frozenset())
+        stirred = self._facts.take_stirred()
+        settler.settle(stirred)
+        moving = [unit for unit in fenced if unit not in self.waits and settler.outcome(unit).homes]
         for unit in moving:
-            self._hold_back(unit, self._why_break_first(unit, settlement.homes[unit]))
+            self._hold_back(unit, self._why_break_first(unit, settler.outcome(unit).homes))
         leaving = self.waits.keys() & set(moving)
         if leaving:
-            rows = {u: found for u, found in situation.rows.items() if u not in leaving}
-            settlement = settle(self._with_waits(replace(situation, rows=rows)))
-        lingering = {
-            (unit, machine)
-            for unit, machine in settlement.lingering
-            if unit not in fenced or unit in settlement.refusals
-        }
-        return replace(
-            settlement,
-            lingering=frozenset(lingering),
-            departures={**departures, **settlement.departures},
-        )
+            self._withhold(leaving)
+            settler.settle_again(self._facts.take_stirred())
+        return stirred.told
+
+    def _withhold(self, withdrawn: Set[UnitName]) -> None:
+        reasons = {unit: wait.reason for unit, wait in self.waits.items()}
+        self._facts.withhold(reasons, withdrawn)
 
     def tasks(self) -> Iterator[Task]:
         """The claims that have come to their end are taken away."""
-        for claim in self._cluster.claims:
+        for claim in self._facts.claims.values():
             if self._is_lost(claim) and self._now_s >= self._end_s(claim):
                 yield Task(
                     kind=TaskKind.FREE,
@@ -116,22 +111,13 @@ class Fences:
         if wait is not None:
             self.waits[unit] = wait
 
-    def _with_waits(self, situation: Situation) -> Situation:
-        """The situation in which units that wait are left alone."""
-        wanted = {
-            unit: record
-            if unit not in self.waits or record.problem
-            else replace(record, problem=self.waits[unit].reason)
-            for unit, record in situation.wanted.items()
-        }
-        return replace(situation, wanted=wanted)
-
-    def _why_not_yet(self, unit: UnitName, rows: Iterable[Assignment]) -> Wait | None:
+    def _why_not_yet(self, unit: UnitName) -> Wait | None:
         """Why the unit cannot be placed wherever it is to go, None if nothing speaks against it."""
         lost = [claim for claim in self._claims.get(unit, ()) if self._is_lost(claim)]
         if lost:
             last = max(lost, key=self._end_s)
             return Wait(reason=_lost_reason(last), until_s=self._end_s(last))
+        rows = self._facts.stored_rows_of(unit).values()
         staying = {row.machine for row in rows if not row.leaving}
         return _wait_for(self._living(unit) - staying)
 
@@ -140,7 +126,7 @@ class Fences:
 
     def _living(self, unit: UnitName) -> frozenset[MachineId]:
         """The living machines that may run the unit, or say that they do."""
-        states = (s for s in self._cluster.states_of(unit) if is_live(s))
+        states = (s for s in self._facts.states.get(unit, {}).values() if is_live(s))
         return frozenset(
             {c.machine for c in self._claims.get(unit, ()) if not self._is_lost(c)}
             | {state.machine for state in states}

@@ -5,23 +5,22 @@ agree: planning on the result of a plan yields nothing. What a plan says about a
 from `losses`. Reasons are sentences that the log, the events and `fleetctl` show as they are.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 
+from engine.facts import Facts, is_template
 from engine.fencing import Fences
 from engine.losses import EngineMemory, Losses, LossRules, weigh_losses
 from engine.reasons import short, summarise
-from engine.settle import Settlement, Situation
+from engine.settle import Outcome, Settler
 from engine.tasks import Task, TaskKind
 from fleet.cluster import Assignment, Cluster, Refusal, UnitRecord
 from fleet.machine import MachineId
-from fleet.names import UnitName, split_name
-from fleet.options import find_contradiction
-from fleet.states import TargetState, UnitState
+from fleet.names import UnitName
+from fleet.states import TargetState
 
 TEMPLATE = "it is a template: start an instance of it"
-# systemd's words for a unit of which nothing runs.
-_AT_REST = frozenset({"inactive", "failed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,97 +53,155 @@ def plan(
     unreadable_machines: Set[MachineId] = frozenset(),
     fading: Set[MachineId] = frozenset(),
 ) -> Plan:
-    """What to do about the cluster; `now_s` is the leader's monotonic clock.
+    """What to do about the cluster, from nothing; `now_s` is the leader's monotonic clock.
 
-    `unreadable_machines` have a key with a malformed value: they live, nothing is known of them,
-    and what is on them stays. `fading` ones do not renew their leases (`engine.losses`).
+    A `Planner` that was told of the same cluster bit by bit makes the same plan.
     """
-    rows = _by_unit(cluster.schedule)
-    live = cluster.machines.keys() | unreadable_machines
-    losses = weigh_losses(
+    return Planner(Facts.of(cluster), settings).plan(
         memory,
-        live=live,
-        with_rows={row.machine for row in cluster.schedule},
-        at_stake=_at_stake(cluster, rows),
-        now_s=now_s,
-        rules=settings.loss_rules,
+        now_s,
+        departures=cluster.departures,
+        unreadable_machines=unreadable_machines,
         fading=fading,
-        departed=cluster.departures,
-    )
-    held = losses.held | unreadable_machines
-    if not cluster.machines:
-        held |= {row.machine for row in cluster.schedule}
-    wanted = {u: _checked(record) for u, record in cluster.units.items() if _is_wanted(record)}
-    situation = Situation(
-        wanted=wanted,
-        rows=rows,
-        machines=cluster.machines,
-        held=frozenset(held),
-        up=_arrived(cluster.states, wanted),
-        idle=frozenset((s.unit, s.machine) for s in cluster.states if s.active in _AT_REST),
-    )
-    fences = Fences(cluster, live=live, missing_since_s=memory.missing_since_s, now_s=now_s)
-    settlement = fences.settle(situation)
-    row_tasks = tuple(_row_tasks(situation, settlement, cluster.units, fences))
-    tasks = [
-        *_hold_tasks(losses, now_s),
-        *fences.tasks(),
-        *row_tasks,
-        *_refusal_tasks(cluster, settlement, fences),
-        *_file_tasks(cluster, row_tasks),
-    ]
-    moments = [at_s for at_s in (losses.wake_at_s, fences.wake_at_s) if at_s is not None]
-    return Plan(
-        tasks=tuple(sorted(tasks, key=lambda task: task.sort_key)),
-        memory=replace(losses.memory, missing_since_s=fences.missing_since_s),
-        wake_at_s=min(moments, default=None),
+        is_all_read=not cluster.problems,
     )
 
 
-def _is_wanted(record: UnitRecord) -> bool:
-    return record.target is not TargetState.INACTIVE and not split_name(record.name).is_template
+class Planner:
+    """Plans for the cluster that the facts tell of, over and over; each plan costs what changed."""
+
+    def __init__(self, facts: Facts, settings: PlanSettings) -> None:
+        self._facts = facts
+        self._settings = settings
+        self._settler = Settler(facts)
+        self._unwritten: set[UnitName] = set()
+        self._nameless: set[str] = set()
+
+    def plan(
+        self,
+        memory: EngineMemory,
+        now_s: float,
+        *,
+        departures: Set[MachineId] = frozenset(),
+        unreadable_machines: Set[MachineId] = frozenset(),
+        fading: Set[MachineId] = frozenset(),
+        is_all_read: bool = True,
+    ) -> Plan:
+        """What to do about the cluster as it is now.
+
+        `unreadable_machines` have a key with a malformed value: they live, nothing is known of
+        them, and what is on them stays. `fading` ones do not renew their leases (`engine.losses`),
+        `departures` left on purpose. Unless all could be read, no file is dropped.
+        """
+        facts = self._facts
+        live = facts.machines.keys() | unreadable_machines
+        losses = weigh_losses(
+            memory,
+            live=live,
+            with_rows=facts.units_on.keys(),
+            at_stake=_at_stake(facts) if memory.is_new else frozenset(),
+            now_s=now_s,
+            rules=self._settings.loss_rules,
+            fading=fading,
+            departed=departures,
+        )
+        held = losses.held | unreadable_machines
+        facts.hold(frozenset(held if facts.machines else held | facts.units_on.keys()))
+        fences = Fences(facts, live=live, missing_since_s=memory.missing_since_s, now_s=now_s)
+        files = facts.stirred.files | self._nameless
+        told = fences.settle(self._settler)
+        row_tasks, refusal_tasks = self._unit_tasks(told, fences)
+        tasks = [
+            *_hold_tasks(losses, now_s),
+            *fences.tasks(),
+            *row_tasks,
+            *refusal_tasks,
+            *self._file_tasks(files, row_tasks, is_all_read=is_all_read),
+        ]
+        moments = [at_s for at_s in (losses.wake_at_s, fences.wake_at_s) if at_s is not None]
+        return Plan(
+            tasks=tuple(sorted(tasks, key=lambda task: task.sort_key)),
+            memory=replace(losses.memory, missing_since_s=fences.missing_since_s),
+            wake_at_s=min(moments, default=None),
+        )
+
+    def _unit_tasks(self, told: Set[UnitName], fences: Fences) -> tuple[list[Task], list[Task]]:
+        """The tasks of those units about which the store may not agree with the settlement."""
+        row_tasks: list[Task] = []
+        refusal_tasks: list[Task] = []
+        settler = self._settler
+        for unit in settler.affected | told | self._unwritten:
+            record, rows = self._facts.wanted.get(unit), self._facts.stored_rows_of(unit)
+            if record is None:
+                row_tasks += _clearance(rows.values(), self._facts.units.get(unit), fences)
+                outcome = None
+            else:
+                outcome = settler.outcome(unit)
+                row_tasks += _row_tasks(record, rows, outcome, settler, fences)
+            refusal_tasks += self._refusal_tasks(unit, outcome, fences)
+        for task in row_tasks:
+            if task.kind is not TaskKind.UPDATE:
+                settler.note_unfinished(UnitName(task.unit), MachineId(task.machine))
+        self._unwritten = {UnitName(task.unit) for task in (*row_tasks, *refusal_tasks)}
+        return row_tasks, refusal_tasks
+
+    def _refusal_tasks(
+        self, unit: UnitName, outcome: Outcome | None, fences: Fences
+    ) -> Iterator[Task]:
+        old = self._facts.refusals.get(unit)
+        record = self._facts.units.get(unit)
+        reasons = outcome.refusal if outcome else None
+        if record and record.target is not TargetState.INACTIVE and is_template(unit):
+            reasons = {"": TEMPLATE}
+        if reasons is None:
+            if old is not None:
+                reason = "nothing keeps it from running" if outcome else "not wanted"
+                yield Task(kind=TaskKind.CLEAR, unit=unit, reason=reason)
+        elif record and (old is None or dict(old.reasons) != dict(reasons)):
+            yield Task(
+                kind=TaskKind.REFUSE,
+                unit=unit,
+                reason=summarise(reasons),
+                refusal=Refusal(unit=unit, reasons=reasons, is_fenced=unit in fences.waits),
+                until_s=fences.waits[unit].until_s if unit in fences.waits else 0.0,
+                unit_revision=record.revision,
+            )
+
+    def _file_tasks(
+        self, digests: Set[str], row_tasks: Iterable[Task], *, is_all_read: bool
+    ) -> Iterator[Task]:
+        """Files that nothing will name go; while anything is unreadable it may name them all."""
+        change: Counter[str] = Counter()
+        for task in row_tasks:
+            if task.row is not None:
+                old = self._facts.stored_rows_of(task.row.unit).get(task.row.machine)
+                if old is not None:
+                    change[old.file] -= 1
+                if task.kind is not TaskKind.REMOVE:
+                    change[task.row.file] += 1
+        self._nameless = {
+            digest
+            for digest in digests | change.keys()
+            if digest in self._facts.files
+            and self._facts.namings.get(digest, 0) + change[digest] <= 0
+        }
+        for digest in self._nameless if is_all_read else ():
+            yield Task(
+                kind=TaskKind.DROP_FILE,
+                digest=digest,
+                reason="no unit has these contents any more",
+                unit_revision=self._facts.files[digest],
+            )
 
 
-def _checked(record: UnitRecord) -> UnitRecord:
-    """The record, with a problem if what it asks for contradicts itself once it has a name."""
-    problem = record.problem or find_contradiction(record.requirements)
-    return record if not problem else replace(record, problem=problem)
-
-
-def _by_unit(schedule: Iterable[Assignment]) -> dict[UnitName, tuple[Assignment, ...]]:
-    rows: dict[UnitName, list[Assignment]] = {}
-    for row in schedule:
-        rows.setdefault(row.unit, []).append(row)
-    return {unit: tuple(sorted(found, key=lambda row: row.machine)) for unit, found in rows.items()}
-
-
-def _at_stake(
-    cluster: Cluster, rows: Mapping[UnitName, tuple[Assignment, ...]]
-) -> frozenset[MachineId]:
+def _at_stake(facts: Facts) -> frozenset[MachineId]:
     """The machines with units whose loss, if they are lost, nobody has dealt with."""
     at_stake: set[MachineId] = set()
-    for unit, record in cluster.units.items():
-        if record.is_global or unit in cluster.refusals:
+    for unit, record in facts.units.items():
+        if record.is_global or unit in facts.refusals:
             continue  # a refusal says that the loss has been seen and dealt with already
-        at_stake.update(row.machine for row in rows.get(unit, ()) if not row.leaving)
+        at_stake.update(row.machine for row in facts.rows_of(unit).values() if not row.leaving)
     return frozenset(at_stake)
-
-
-def _arrived(
-    states: Iterable[UnitState], wanted: Mapping[UnitName, UnitRecord]
-) -> frozenset[tuple[UnitName, MachineId]]:
-    """Where units are as far as they should be."""
-    return frozenset(
-        (state.unit, state.machine)
-        for state in states
-        if state.unit in wanted and _is_there(state, wanted[state.unit])
-    )
-
-
-def _is_there(state: UnitState, record: UnitRecord) -> bool:
-    if record.target is TargetState.LOADED:
-        return state.current is not TargetState.INACTIVE
-    return state.is_up
 
 
 def _hold_tasks(losses: Losses, now_s: float) -> Iterator[Task]:
@@ -156,39 +213,41 @@ def _hold_tasks(losses: Losses, now_s: float) -> Iterator[Task]:
 
 
 def _row_tasks(
-    situation: Situation,
-    settlement: Settlement,
-    records: Mapping[UnitName, UnitRecord],
+    record: UnitRecord,
+    rows: Mapping[MachineId, Assignment],
+    outcome: Outcome,
+    settler: Settler,
     fences: Fences,
 ) -> Iterator[Task]:
-    for unit, record in situation.wanted.items():
-        homes = settlement.homes[unit]
-        rows = {row.machine: row for row in situation.rows.get(unit, ())}
-        for machine in homes:
-            task = _home_task(record, machine, rows.get(machine), settlement)
-            if task is not None:
-                yield task
-        for machine, row in rows.items():
-            if machine in homes:
-                continue
-            if (unit, machine) not in settlement.lingering:
-                yield _removal(row, record, _why_removed(row, settlement, fences), fences)
-            elif not row.leaving and not record.problem:
-                reason = _why_leaving(row, settlement)
-                leaving = replace(row, leaving=True, reason=reason)
-                yield _row_task(TaskKind.LEAVE, record, leaving, row.revision, reason)
-    for unit, found in situation.rows.items():
-        if unit not in situation.wanted:
-            why = _why_unwanted(records.get(unit))
-            for row in found:
-                yield _removal(row, records.get(unit), why, fences)
+    for machine in outcome.homes:
+        task = _home_task(record, machine, rows.get(machine), settler)
+        if task is not None:
+            yield task
+    for machine, row in rows.items():
+        if machine in outcome.homes:
+            continue
+        why = settler.departures.get((record.name, machine))
+        if machine not in outcome.lingering:
+            yield _removal(row, record, _why_removed(row, outcome, why, fences), fences)
+        elif not row.leaving and not record.problem:
+            reason = _why_leaving(outcome, why)
+            leaving = replace(row, leaving=True, reason=reason)
+            yield _row_task(TaskKind.LEAVE, record, leaving, row.revision, reason)
+
+
+def _clearance(
+    rows: Iterable[Assignment], record: UnitRecord | None, fences: Fences
+) -> Iterator[Task]:
+    """What takes a unit that is not wanted away everywhere."""
+    for row in rows:
+        yield _removal(row, record, _why_unwanted(record), fences)
 
 
 def _home_task(
-    record: UnitRecord, machine: MachineId, row: Assignment | None, settlement: Settlement
+    record: UnitRecord, machine: MachineId, row: Assignment | None, settler: Settler
 ) -> Task | None:
     """What brings the row in line with the record: nothing if it is."""
-    reason = settlement.arrivals.get((record.name, machine), "it stays there after all")
+    reason = settler.arrivals.get((record.name, machine), "it stays there after all")
     if row is None or row.leaving:
         wanted = Assignment(
             unit=record.name,
@@ -223,7 +282,7 @@ def _row_task(
         unit=row.unit,
         machine=row.machine,
         reason=reason,
-        row=replace(row, revision=revision),
+        row=row if row.revision == revision else replace(row, revision=revision),
         unit_revision=record.revision,
     )
 
@@ -248,66 +307,19 @@ def _why_unwanted(record: UnitRecord | None) -> str:
     return TEMPLATE
 
 
-def _why_leaving(row: Assignment, settlement: Settlement) -> str:
-    why = settlement.departures.get((row.unit, row.machine), "it runs on one machine only")
-    homes = ", ".join(short(machine) for machine in sorted(settlement.homes[row.unit]))
-    return f"{why}; it stays until it is up on machine {homes}"
+def _why_leaving(outcome: Outcome, why: str | None) -> str:
+    return f"{why or 'it runs on one machine only'}; it stays until it is up on {_homes(outcome)}"
 
 
-def _why_removed(row: Assignment, settlement: Settlement, fences: Fences) -> str:
-    why = settlement.departures.get((row.unit, row.machine))
+def _why_removed(row: Assignment, outcome: Outcome, why: str | None, fences: Fences) -> str:
     if row.unit in fences.waits:
         return f"{why or 'it has to leave'}; it is fenced, so it stops before it starts elsewhere"
-    if row.unit in settlement.refusals:
+    if outcome.refusal is not None:
         return f"{why or 'it was leaving'}, and no other machine suits it"
     if why is not None and not row.leaving:
         return why
-    homes = ", ".join(short(machine) for machine in sorted(settlement.homes[row.unit]))
-    return f"it has moved to machine {homes}"
+    return f"it has moved to {_homes(outcome)}"
 
 
-def _refusal_tasks(cluster: Cluster, settlement: Settlement, fences: Fences) -> Iterator[Task]:
-    wanted = dict(settlement.refusals)
-    for unit, record in cluster.units.items():
-        if record.target is not TargetState.INACTIVE and split_name(unit).is_template:
-            wanted[unit] = {"": TEMPLATE}
-    for unit, reasons in wanted.items():
-        old = cluster.refusals.get(unit)
-        if old is None or dict(old.reasons) != dict(reasons):
-            yield Task(
-                kind=TaskKind.REFUSE,
-                unit=unit,
-                reason=summarise(reasons),
-                refusal=Refusal(unit=unit, reasons=reasons, is_fenced=unit in fences.waits),
-                until_s=fences.waits[unit].until_s if unit in fences.waits else 0.0,
-                unit_revision=cluster.units[unit].revision,
-            )
-    for unit in cluster.refusals:
-        if unit not in wanted:
-            reason = "nothing keeps it from running" if unit in settlement.homes else "not wanted"
-            yield Task(kind=TaskKind.CLEAR, unit=unit, reason=reason)
-
-
-def _file_tasks(cluster: Cluster, row_tasks: Iterable[Task]) -> Iterator[Task]:
-    """Files that nothing will name go; while anything is unreadable it may name them all.
-
-    Those that somebody writes just now, ahead of the units that will name them, stay.
-    """
-    if cluster.problems or cluster.uploading:
-        return
-    rows = {(row.unit, row.machine): row for row in cluster.schedule}
-    for task in row_tasks:
-        if task.row is not None:
-            rows[task.row.unit, task.row.machine] = task.row
-            if task.kind is TaskKind.REMOVE:
-                del rows[task.row.unit, task.row.machine]
-    named = {record.file for record in cluster.units.values()}
-    named.update(row.file for row in rows.values())
-    for digest, revision in cluster.files.items():
-        if digest not in named:
-            yield Task(
-                kind=TaskKind.DROP_FILE,
-                digest=digest,
-                reason="no unit has these contents any more",
-                unit_revision=revision,
-            )
+def _homes(outcome: Outcome) -> str:
+    return f"machine {', '.join(short(machine) for machine in sorted(outcome.homes))}"

@@ -51,11 +51,9 @@ def choose(board: Board, group: Units, prefer: Sequence[MachineId] = ()) -> Choi
 
 
 def why_nowhere(board: Board, group: Units) -> Mapping[str, str]:
-    """Why none of the machines suits: a reason for each, or under "" one for all if they are many.
-
-    The reasons are those of now, also of a machine that would suit.
-    """
-    return _why_not(board, group, {})
+    """Why no machine suits: a reason for each, or under "" one for all if they are many."""
+    suiting = board.suiting(group)
+    return _why_not(board, group, {machine: board.judge(group, machine) for machine in suiting})
 
 
 def _why_not(

@@ -6,19 +6,30 @@ it by MachineOf. Then the free and the new ones choose machines, over and over u
 changes nothing, so that chains settle in one plan and every refusal speaks of the final picture.
 A unit that is set free tries the machine it is on before all others, so nothing moves for nothing.
 
+A settlement is kept, and changed by what changed (`engine.facts`). That is as good as settling all
+anew, for these reasons. Whether units can stay is decided machine by machine: a machine on which
+nothing has changed, and on which the last settlement changed nothing, comes out as it was. So
+machines are *reopened*, cleared and decided again: those that were stirred, those of units that
+were stirred, and, as units on two machines tie these together, those of whoever is on them. A unit
+that waits has been refused by every machine, and asks again only those whose units have changed
+since, which the board's diary tells. What was decided, but may not have been carried out, is
+`unfinished` and decided again the next time. In doubt all is reopened.
+
 Refused: deciding unit by unit in no order, as fleet 1.0 did, where the wrong unit of a pair could
 move; and moving a running unit for one that waits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
-from engine.board import Board
-from engine.reasons import short
-from engine.relations import Group, Relations
-from engine.scheduler import choose
-from fleet.cluster import Assignment, UnitRecord
-from fleet.machine import Machine, MachineId
+from engine.board import Board, Units
+from engine.facts import Facts, Stirred
+from engine.reasons import MOST_TOLD, short
+from engine.relations import Group, Turn
+from engine.reopening import Reopened, reopen
+from engine.scheduler import choose, why_nowhere
+from fleet.cluster import Assignment
+from fleet.machine import MachineId
 from fleet.names import UnitName
 from fleet.options import Requirements
 
@@ -26,141 +37,203 @@ NO_MACHINES = "there are no machines in the cluster"
 ALL_VANISHED = "every machine of the cluster has vanished, and is waited for"
 CROWDED = "too many units replace each other here"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
-    """What is to be settled: the units wanted, their rows, and the machines.
-
-    `held` are machines that are missing but not given up: what is on them stays there. `up` are
-    the pairs of unit and machine where the unit has come as far as it should, `idle` those where
-    nothing of it runs.
-    """
-
-    wanted: Mapping[UnitName, UnitRecord]
-    rows: Mapping[UnitName, tuple[Assignment, ...]]
-    machines: Mapping[MachineId, Machine]
-    held: frozenset[MachineId] = frozenset()
-    up: frozenset[tuple[UnitName, MachineId]] = frozenset()
-    idle: frozenset[tuple[UnitName, MachineId]] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
-    """Who runs where: `homes` of each wanted unit, and why not for those that run nowhere.
-
-    `arrivals` say why a unit comes to a machine, `departures` why it goes from one. `lingering`
-    are rows that stay as they are, of units that move away.
-    """
-
-    homes: Mapping[UnitName, frozenset[MachineId]]
-    refusals: Mapping[UnitName, Mapping[str, str]]
-    arrivals: Mapping[tuple[UnitName, MachineId], str]
-    departures: Mapping[tuple[UnitName, MachineId], str]
-    lingering: frozenset[tuple[UnitName, MachineId]]
-
-
-def settle(situation: Situation) -> Settlement:
-    """The settlement that follows from the situation, always the same one."""
-    work = _Settling(situation)
-    work.keep()
-    work.place()
-    return work.finish()
+Place = tuple[UnitName, MachineId]
 
 
 @dataclass(slots=True)
-class _Free:
-    """The groups that look for a machine, and what hinders each of their units, by machine."""
+class Settlement:
+    """Who runs where.
 
-    groups: set[int] = field(default_factory=set)
+    `homes` are the machines of each wanted unit, `reasons` what hinders each that runs nowhere or
+    cannot be judged, by machine. `fixed` units are left alone for now.
+    """
+
+    homes: dict[UnitName, set[MachineId]] = field(default_factory=dict)
     reasons: dict[UnitName, Mapping[str, str]] = field(default_factory=dict)
+    fixed: set[UnitName] = field(default_factory=set)
 
 
-class _Settling:
-    """A settlement in the making."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Where a unit is to run, on which machines its rows stay as they are while it moves away, and
+    why it runs nowhere if it does."""
 
-    def __init__(self, situation: Situation) -> None:
-        self._now = situation
-        wanted = situation.wanted
-        self._asked = {unit: record.requirements for unit, record in wanted.items()}
-        self._relations = Relations(self._asked)
-        revisions = {unit: record.revision for unit, record in wanted.items()}
-        self._groups = self._relations.groups(revisions)
-        self._index = {unit: n for n, group in enumerate(self._groups) for unit in group}
-        self._board = Board(situation.machines.values(), self._veto)
-        self._homes: dict[UnitName, set[MachineId]] = {unit: set() for unit in wanted}
-        self._fixed: set[UnitName] = set()
-        self._free = _Free()
-        self._arrivals: dict[tuple[UnitName, MachineId], str] = {}
-        self._departures: dict[tuple[UnitName, MachineId], str] = {}
+    homes: frozenset[MachineId]
+    lingering: Set[MachineId] = frozenset()
+    refusal: Mapping[str, str] | None = None
+
+
+class Settler:
+    """Keeps the settlement that follows from the facts, always the same one.
+
+    `arrivals` say why a unit comes to a machine, `departures` why it goes from one, of the last
+    time; `affected` are the units about which anything was decided then.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._board = Board(veto=self._veto)
+        self._settlement = Settlement()
+        # Up to where in the board's diary each waiting group knows that it is refused.
+        self._waiting: dict[Turn, int | None] = {}
+        self._turns: dict[UnitName, Turn] = {}
+        self._unfinished = Stirred()
+        self._reopened = Reopened()
+        self._is_in_doubt = True
+        self._is_reshaped = False
+        self._patience = 0
+        self.arrivals: dict[Place, str] = {}
+        self.departures: dict[Place, str] = {}
+        self.affected: set[UnitName] = set()
+
+    def settle(self, stirred: Stirred) -> None:
+        """Decide about who was stirred, and about whom that concerns."""
+        self.arrivals, self.departures, self.affected = {}, {}, set()
         # More displacements than this in one plan mean that units chase each other.
-        self._patience = 2 * len(wanted) + 8
+        self._patience = 2 * len(self._facts.wanted) + 8
+        self._reopened = self._reopen(stirred)
+        self._keep(self._reopened)
+        kept = len(self._board.touched)
+        self._place()
+        self._is_in_doubt = self._patience < 0
+        self._unfinished = Stirred(machines=set(self._board.touched[kept:]))
+        for unit, machine in {*self.arrivals, *self.departures}:
+            if machine in self._facts.machines:
+                self.note_unfinished(unit, machine)
+
+    def settle_again(self, stirred: Stirred) -> None:
+        """Settle once more in the same plan: what the first time said of departures still holds."""
+        departures, affected = self.departures, self.affected
+        self.settle(stirred)
+        self.departures = {**departures, **self.departures}
+        self.affected |= affected
+
+    def note_unfinished(self, unit: UnitName, machine: MachineId) -> None:
+        """What was decided about the unit on the machine may not be so when it is asked next."""
+        self._unfinished.machines.add(machine)
+        if unit not in self._facts.globals:
+            self._unfinished.units.add(unit)
+
+    # What is decided anew
+
+    def _reopen(self, stirred: Stirred) -> Reopened:
+        was, now = len(self._board.machines), self._facts.machines
+        if self._is_in_doubt or not was or not now or (was > MOST_TOLD) != (len(now) > MOST_TOLD):
+            stirred.units.update(self._facts.wanted, self._settlement.homes)
+            stirred.machines.update(self._board.machines, now)
+        stirred.units |= self._unfinished.units
+        stirred.machines |= self._unfinished.machines
+        reopened = reopen(stirred, self._facts, self._board, self._settlement.homes)
+        self._board.touched.clear()
+        for turn, seen in self._waiting.items():
+            self._waiting[turn] = seen and 0
+        self._is_reshaped = False
+        for machine in sorted(reopened.machines):
+            self._reopen_machine(machine)
+        for unit in reopened.units:
+            self._reopen_unit(unit)
+        self.affected = set(reopened.units | reopened.globals)
+        return reopened
+
+    def _reopen_machine(self, machine: MachineId) -> None:
+        known, living = machine in self._board.machines, self._facts.machines.get(machine)
+        if known and living is None:
+            self._board.remove(machine)
+        elif known:
+            self._board.clear(machine)
+        if living is not None and self._board.machine(machine) != living:
+            self._board.add(living)
+            self._is_reshaped = True
+        self._is_reshaped |= known and living is None
+        for unit in self._facts.globals:
+            if unit in self._settlement.homes:
+                self._settlement.homes[unit].discard(machine)
+
+    def _reopen_unit(self, unit: UnitName) -> None:
+        turn = self._turns.pop(unit, None)
+        if turn is not None:
+            self._waiting.pop(turn, None)
+        self._settlement.fixed.discard(unit)
+        self._settlement.reasons.pop(unit, None)
+        if unit in self._facts.wanted:
+            self._settlement.homes[unit] = set()
+        else:
+            self._settlement.homes.pop(unit, None)
 
     # First: who can stay
 
-    def keep(self) -> None:
+    def _keep(self, reopened: Reopened) -> None:
         """Everybody who is somewhere and can be there stays."""
-        for group in self._groups:
+        turns: set[Turn] = set()
+        for unit in (reopened.units | reopened.globals) & self._facts.wanted.keys():
+            if unit not in self._turns:
+                self._turns[unit] = self._facts.relations.turn(unit, self._facts.revisions)
+            turns.add(self._turns[unit])
+        ordered = sorted(turns)
+        for _, _, group in ordered:
             for unit in group:
                 self._set_leaving(unit)
-                self._fix(unit)
-        for number, group in enumerate(self._groups):
-            if any(unit in self._fixed for unit in group):
+                self._fix(unit, reopened)
+        for turn in ordered:
+            group = turn[2]
+            if any(unit in self._settlement.fixed for unit in group):
                 self._refuse_rest_of(group)
-            elif self._asked[group[0]].is_global:
-                self._keep_global(group[0])
-                self._free.groups.add(number)
+            elif group[0] in self._facts.globals:
+                self._keep_global(group[0], reopened)
+                self._waiting.setdefault(turn, None)
             elif not self._keep_group(group):
-                self._free.groups.add(number)
+                self._waiting[turn] = None
 
     def _set_leaving(self, unit: UnitName) -> None:
-        record = self._now.wanted[unit]
-        if record.is_global or (self._has_arrived(unit) and not record.problem):
+        record = self._facts.wanted[unit]
+        if record.is_global or (self._has_arrived(unit) and not self._facts.problem_of(unit)):
             return
-        for row in self._now.rows.get(unit, ()):
-            if row.leaving and row.machine in self._now.machines:
+        for row in self._rows(unit):
+            if row.leaving and row.machine in self._facts.machines:
                 self._let_leave(unit, row.machine)
 
-    def _fix(self, unit: UnitName) -> None:
+    def _fix(self, unit: UnitName, reopened: Reopened) -> None:
         """Leave where it is what cannot be judged now: a unit with a problem, a held machine."""
-        staying = self._staying(unit)
-        record = self._now.wanted[unit]
-        held = [machine for machine in staying if machine in self._now.held]
-        if record.problem:
-            self._free.reasons[unit] = {"": record.problem}
-        elif not held or record.is_global:
+        record = self._facts.wanted[unit]
+        problem = self._facts.problem_of(unit)
+        if problem:
+            self._settlement.reasons[unit] = {"": problem}
+        elif record.is_global or self._facts.held.isdisjoint(self._staying(unit)):
             return
-        self._fixed.add(unit)
-        for machine in staying:
-            self._homes[unit].add(machine)
-            if machine in self._now.machines:
-                self._board.put(unit, self._asked[unit], machine)
+        self._settlement.fixed.add(unit)
+        for machine in self._staying(unit):
+            if record.is_global and machine not in reopened.machines:
+                continue
+            self._settlement.homes[unit].add(machine)
+            if machine in self._facts.machines:
+                self._board.put(unit, record.requirements, machine)
 
     def _refuse_rest_of(self, group: Group) -> None:
         for unit in group:
-            if unit not in self._fixed:
-                peers = ", ".join(peer for peer in group if peer in self._fixed)
+            if unit not in self._settlement.fixed:
+                peers = ", ".join(peer for peer in group if peer in self._settlement.fixed)
                 reason = f"it goes with {peers}, which is left alone for now"
-                self._free.reasons[unit] = {"": reason}
+                self._settlement.reasons[unit] = {"": reason}
 
-    def _keep_global(self, unit: UnitName) -> None:
-        asked = self._asked[unit]
-        for row in self._now.rows.get(unit, ()):
-            if row.machine not in self._now.machines:
-                self._homes[unit].add(row.machine)
+    def _keep_global(self, unit: UnitName, reopened: Reopened) -> None:
+        asked = self._asked((unit,))
+        for machine in sorted(self._facts.rows_of(unit).keys() & reopened.machines):
+            if machine not in self._facts.machines:
+                self._settlement.homes[unit].add(machine)
                 continue
-            verdict = self._board.judge({unit: asked}, row.machine, heed_leaving=False)
+            verdict = self._board.judge(asked, machine, heed_leaving=False)
             if verdict.able:
-                self._settle_on({unit: asked}, row.machine, verdict.displaces)
+                self._settle_on(asked, machine, verdict.displaces)
             else:
-                self._departures[unit, row.machine] = _no_longer(row.machine, verdict.reason)
+                self.departures[unit, machine] = _no_longer(machine, verdict.reason)
 
     def _keep_group(self, group: Group) -> bool:
         homes = {self._staying(unit) for unit in group}
         if len(homes) != 1:
             return False
-        asked = {unit: self._asked[unit] for unit in group}
+        asked = self._asked(group)
         for machine in homes.pop():
-            if machine not in self._now.machines:
+            if machine not in self._facts.machines:
                 self._set_departure(group, machine, f"its machine {short(machine)} is gone")
                 continue
             verdict = self._board.judge(asked, machine, heed_leaving=False)
@@ -172,192 +245,220 @@ class _Settling:
 
     def _set_departure(self, group: Group, machine: MachineId, reason: str) -> None:
         for unit in group:
-            self._departures[unit, machine] = reason
+            self.departures[unit, machine] = reason
 
     # Then: where the others go
 
-    def place(self) -> None:
+    def _place(self) -> None:
         """Everybody else goes where there is room, until a round changes nothing."""
-        changed = bool(self._free.groups)
+        changed = bool(self._waiting)
         while changed:
             changed = False
-            for number in sorted(self._free.groups):
-                group = self._groups[number]
-                if self._asked[group[0]].is_global:
-                    changed |= self._place_global(group[0])
-                else:
-                    changed |= self._place_group(number, group)
+            for turn in sorted(self._waiting):
+                group, seen = turn[2], self._waiting[turn]
+                news = None if seen is None else set(self._board.touched[seen:])
+                self._waiting[turn] = len(self._board.touched)
+                if group[0] in self._facts.globals:
+                    changed |= self._place_global(group[0], news)
+                elif news is None or self._is_news_to(group, news):
+                    changed |= self._place_group(turn)
 
-    def _place_global(self, unit: UnitName) -> bool:
-        asked = self._asked[unit]
+    def _is_news_to(self, group: Group, news: set[MachineId]) -> bool:
+        """Whether a group that all machines refused may hear otherwise from one of these."""
+        asked = self._asked(group)
+        if self._is_reshaped or any(each.machine_of for each in asked.values()):
+            return bool(news)
+        return not self._board.suiting(asked).isdisjoint(news)
+
+    def _place_global(self, unit: UnitName, news: set[MachineId] | None) -> bool:
+        asked = self._asked((unit,))
+        homes = self._settlement.homes[unit]
+        suiting = self._board.suiting(asked)
         placed = False
-        reasons: dict[str, str] = {}
-        for machine in self._board.machines:
-            if machine in self._homes[unit]:
+        for machine in sorted(suiting if news is None else suiting & news):
+            if machine in homes:
                 continue
-            verdict = self._board.judge({unit: asked}, machine)
+            verdict = self._board.judge(asked, machine)
             if verdict.able:
-                self._settle_on({unit: asked}, machine, verdict.displaces)
-                self._arrivals[unit, machine] = "it is global and this machine suits it"
+                self._settle_on(asked, machine, verdict.displaces)
+                self.arrivals[unit, machine] = "it is global and this machine suits it"
                 placed = True
-            else:
-                reasons[machine] = verdict.reason
-        self._free.reasons[unit] = reasons
+        if placed or news is None or news:
+            self.affected.add(unit)
         return placed
 
-    def _place_group(self, number: int, group: Group) -> bool:
-        asked = {unit: self._asked[unit] for unit in group}
+    def _place_group(self, turn: Turn) -> bool:
+        group = turn[2]
+        asked = self._asked(group)
+        if group[0] not in self._reopened.units:
+            self._recall_losses(group)
         choice = choose(self._board, asked, self._where_it_is(group))
+        self.affected.update(group)
         if choice.machine is None:
             made_room = 0
             for unit in group:
-                self._free.reasons[unit] = choice.reasons
+                self._settlement.reasons[unit] = choice.reasons
                 made_room += self._cannot_linger(unit)
             return made_room > 0
-        self._free.groups.discard(number)
+        del self._waiting[turn]
         self._settle_on(asked, choice.machine, choice.displaces)
         for unit in group:
-            self._free.reasons.pop(unit, None)
-            self._arrivals[unit, choice.machine] = self._arrival(unit, choice.machine, choice.why)
+            self._settlement.reasons.pop(unit, None)
+            self.arrivals[unit, choice.machine] = self._arrival(unit, choice.machine, choice.why)
         return True
 
+    def _recall_losses(self, group: Group) -> None:
+        """Say again why a group that waits has left its machines, for when it finds another."""
+        homes = {self._staying(unit) for unit in group}
+        for machine in homes.pop() if len(homes) == 1 else ():
+            if machine not in self._facts.machines:
+                self._set_departure(group, machine, f"its machine {short(machine)} is gone")
+
     def _arrival(self, unit: UnitName, machine: MachineId, why: str) -> str:
-        lost = [row.machine for row in self._now.rows.get(unit, ()) if not row.leaving]
+        lost = [row.machine for row in self._rows(unit) if not row.leaving]
         departures = [
-            self._departures[unit, old]
+            self.departures[unit, old]
             for old in lost
-            if old != machine and (unit, old) in self._departures
+            if old != machine and (unit, old) in self.departures
         ]
-        return "; ".join([*departures, why])
+        return "; ".join([*departures, why]) if departures else why
 
     def _where_it_is(self, group: Group) -> list[MachineId]:
         """The living machines the group's units are on, those they are not leaving first."""
-        rows = [row for unit in group for row in self._now.rows.get(unit, ())]
+        rows = [row for unit in group for row in self._facts.rows_of(unit).values()]
         ordered = sorted(rows, key=lambda row: (row.leaving, row.unit, row.machine))
         machines = dict.fromkeys(row.machine for row in ordered)
-        return [machine for machine in machines if machine in self._now.machines]
+        return [machine for machine in machines if machine in self._facts.machines]
 
-    def _settle_on(
-        self,
-        asked: Mapping[UnitName, Requirements],
-        machine: MachineId,
-        displaces: tuple[UnitName, ...],
-    ) -> None:
+    def _settle_on(self, asked: Units, machine: MachineId, displaces: tuple[UnitName, ...]) -> None:
         for other in displaces:
             by = ", ".join(asked)
             self._set_free(other, machine, f"{by} replaces it on machine {short(machine)}")
         for unit, requirements in asked.items():
             self._board.put(unit, requirements, machine)
-            self._homes[unit].add(machine)
+            self._settlement.homes[unit].add(machine)
             self._linger(unit, machine)
-        for other, requirements in list(self._board.leaving(machine).items()):
+        leaving = self._board.leaving(machine)
+        for other, requirements in tuple(leaving.items()) if leaving else ():
             if self._board.is_repelled(other, requirements, machine):
                 self._board.has_left(other, machine)
+                self.affected.add(other)
 
     def _set_free(self, unit: UnitName, machine: MachineId, why: str) -> None:
         """Take the unit, and whatever is there because of it, off the machine."""
-        if machine not in self._homes[unit]:
+        self.affected.add(unit)
+        if machine not in self._settlement.homes[unit]:
             self._board.has_left(unit, machine)
             return
         self._patience -= 1
         self._board.take(unit, machine)
-        self._homes[unit].discard(machine)
-        self._departures[unit, machine] = why
-        self._free.groups.add(self._index[unit])
+        self._settlement.homes[unit].discard(machine)
+        self.departures[unit, machine] = why
+        self._wait_for(unit)
         for follower in self._board.followers(unit, machine):
-            if machine in self._homes[follower] and follower not in self._fixed:
+            is_home = machine in self._settlement.homes[follower]
+            if is_home and follower not in self._settlement.fixed:
                 gone = f"{unit}, which it goes with, has to leave machine {short(machine)}"
                 self._set_free(follower, machine, gone)
 
+    def _wait_for(self, unit: UnitName) -> None:
+        """The unit's group looks for a machine; a global one knows those that refused it."""
+        self._waiting.setdefault(self._turns[unit], None)
+
     def _linger(self, unit: UnitName, home: MachineId) -> None:
         """Keep the unit where it is until it has arrived, as far as the neighbours bear that."""
-        if self._asked[unit].is_global:
+        if unit in self._facts.globals:
             return
-        for row in self._now.rows.get(unit, ()):
-            if row.machine == home or row.machine not in self._now.machines:
+        for machine in sorted(self._facts.rows_of(unit)):
+            if machine == home or machine not in self._facts.machines:
                 continue
             if self._has_arrived(unit):
-                self._board.has_left(unit, row.machine)
+                self._board.has_left(unit, machine)
             else:
-                self._let_leave(unit, row.machine)
+                self._let_leave(unit, machine)
 
     def _let_leave(self, unit: UnitName, machine: MachineId) -> None:
-        if (unit, machine) in self._now.idle:
+        if self._facts.is_idle(unit, machine):
             return  # nothing runs there that could bridge the time until it has arrived
-        asked = self._asked[unit]
+        asked = self._facts.wanted[unit].requirements
         if not self._board.is_repelled(unit, asked, machine):
             self._board.let_leave(unit, asked, machine)
 
     def _cannot_linger(self, unit: UnitName) -> int:
         """Nothing keeps the unit where it was; on how many machines that makes room."""
-        rows = self._now.rows.get(unit, ())
-        living = [row.machine for row in rows if row.machine in self._now.machines]
+        rows = self._facts.rows_of(unit)
+        living = [machine for machine in rows if machine in self._facts.machines]
         return sum(self._board.has_left(unit, machine) for machine in living)
 
     def _veto(self, unit: UnitName, other: UnitName) -> str:
-        if other in self._fixed:
+        if other in self._settlement.fixed:
             return f"{other} is here, and is left alone for now"
-        return self._relations.veto(unit, other) or (CROWDED if self._patience < 0 else "")
+        relations = self._facts.relations
+        return relations.veto(unit, other) or (CROWDED if self._patience < 0 else "")
 
     # Last: the result
 
-    def finish(self) -> Settlement:
-        """The result, with the rows that stay for a while where their units leave."""
-        lingering = {
-            (unit, machine)
-            for machine in self._board.machines
-            for unit in self._board.leaving(machine)
-        }
-        refusals: dict[UnitName, Mapping[str, str]] = {}
-        for unit, record in self._now.wanted.items():
-            lost = self._lost_rows(unit)
-            if not self._homes[unit]:
-                # It fits nowhere; a lost machine may yet come back with it.
-                self._homes[unit].update(row.machine for row in lost if not row.leaving)
-                refusals[unit] = self._refusal(unit)
-                lingering.update((unit, row.machine) for row in lost if row.leaving)
-            elif record.problem:
-                refusals[unit] = self._refusal(unit)
-                lingering.update((unit, row.machine) for row in lost if row.leaving)
-            elif not record.is_global and not self._has_arrived(unit):
-                lingering.update((unit, row.machine) for row in lost)
-        return Settlement(
-            homes={unit: frozenset(homes) for unit, homes in self._homes.items()},
-            refusals=refusals,
-            arrivals=self._arrivals,
-            departures=self._departures,
-            lingering=frozenset(lingering),
-        )
+    def outcome(self, unit: UnitName) -> Outcome:
+        """What has been decided about a wanted unit."""
+        record = self._facts.wanted[unit]
+        homes = frozenset(self._settlement.homes[unit])
+        rows = self._facts.rows_of(unit)
+        lingering = {m for m in rows if m in self._facts.machines and self._is_leaving(unit, m)}
+        lost = [row for row in rows.values() if row.machine not in self._facts.machines]
+        if homes and not self._facts.problem_of(unit):
+            if unit in self._facts.fenced:
+                return Outcome(homes=homes)  # it breaks before it is made anew
+            if lost and not record.is_global and not self._has_arrived(unit):
+                lingering.update(row.machine for row in lost)
+            return Outcome(homes=homes, lingering=lingering)
+        lingering.update(row.machine for row in lost if row.leaving)
+        if not homes:
+            # It fits nowhere; a lost machine may yet come back with it.
+            homes = frozenset(row.machine for row in lost if not row.leaving)
+        return Outcome(homes=homes, lingering=lingering, refusal=self._refusal(unit, homes))
 
-    def _lost_rows(self, unit: UnitName) -> list[Assignment]:
-        rows = self._now.rows.get(unit, ())
-        return [row for row in rows if row.machine not in self._now.machines]
+    def _is_leaving(self, unit: UnitName, machine: MachineId) -> bool:
+        return unit in self._board.leaving(machine)
 
-    def _refusal(self, unit: UnitName) -> Mapping[str, str]:
-        reasons = dict(self._free.reasons.get(unit, {}))
-        if "" in reasons:
+    def _refusal(self, unit: UnitName, homes: frozenset[MachineId]) -> Mapping[str, str]:
+        reasons = dict(self._settlement.reasons.get(unit, {}))
+        if self._turns[unit] not in self._waiting:
             return reasons
-        if not self._now.machines:
-            return {"": ALL_VANISHED if self._now.held else NO_MACHINES}
-        for peer in self._asked[unit].machine_of:
-            if peer not in self._now.wanted:
+        if not self._facts.machines:
+            return {"": ALL_VANISHED if self._facts.held else NO_MACHINES}
+        asked = self._asked((unit,))
+        for peer in asked[unit].machine_of:
+            if peer not in self._facts.wanted:
                 return {"": f"it asks for MachineOf={peer}, and {peer} is not started"}
-        for machine in self._homes[unit]:
+        if unit in self._facts.globals:
+            reasons = dict(why_nowhere(self._board, asked))
+        if "" in reasons:
+            lost = "".join(f"; its machine {short(machine)} is gone" for machine in sorted(homes))
+            return {"": reasons[""] + lost}
+        for machine in homes:
             reasons[machine] = "its machine is gone, and no other fits"
         return dict(sorted(reasons.items()))
 
     # Questions
 
+    def _asked(self, group: Group) -> dict[UnitName, Requirements]:
+        return {unit: self._facts.wanted[unit].requirements for unit in group}
+
+    def _rows(self, unit: UnitName) -> list[Assignment]:
+        """The unit's rows, by machine."""
+        rows = self._facts.rows_of(unit)
+        return [rows[machine] for machine in sorted(rows)]
+
     def _staying(self, unit: UnitName) -> tuple[MachineId, ...]:
-        rows = [row.machine for row in self._now.rows.get(unit, ()) if not row.leaving]
-        return tuple(
-            sorted(rows, key=lambda machine: ((unit, machine) not in self._now.up, machine))
-        )
+        rows = [row.machine for row in self._facts.rows_of(unit).values() if not row.leaving]
+        if len(rows) < 2:
+            return tuple(rows)
+        return tuple(sorted(rows, key=lambda m: (not self._facts.is_up(unit, m), m)))
 
     def _has_arrived(self, unit: UnitName) -> bool:
         """Whether the unit is where it should be, as far as is decided."""
-        homes = self._homes[unit] or self._staying(unit)
-        return any((unit, machine) in self._now.up for machine in homes)
+        homes = self._settlement.homes[unit] or self._staying(unit)
+        return any(self._facts.is_up(unit, machine) for machine in homes)
 
 
 def _no_longer(machine: MachineId, reason: str) -> str:
