@@ -1,6 +1,6 @@
 """One term of leading: copy the store, plan, write, and again at the next change.
 
-Nothing is decided here; `plan` decides on what `observe` sees. A copy of the store that is not
+Nothing is decided here; the planner decides on what the view sees. A copy of the store that is not
 current is not acted upon. What another changes between a look and a write makes the write void,
 and the leader looks again.
 """
@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from engine.apply import TASKS_PER_COMMIT, decide
 from engine.election import ElectionSettings, Term
 from engine.losses import EngineMemory, Hold, has_fresh_loss
-from engine.plan import Plan, PlanSettings, plan
+from engine.plan import Plan, Planner, PlanSettings
 from engine.tally import Tally
 from engine.tasks import Task, TaskKind
-from engine.view import LeaderStore, View, observe, prefixes_of
-from fleet.cluster import Cluster
+from engine.view import LeaderStore, View, prefixes_of
 from fleet.cluster import Hold as StoredHold
 from fleet.errors import Conflict, Unavailable
 from fleet.machine import MachineId
@@ -75,6 +74,8 @@ class Leading:
             watch=registry.keys.root,
             resync_s=settings.reconcile_interval_s,
         )
+        self._view = View(registry.keys)
+        self._planner = Planner(self._view.facts, settings.plan)
         self._memory = EngineMemory()
         self._unavailable_at_s = unavailable_at_s
         self._outages = 0
@@ -153,41 +154,42 @@ class Leading:
         self._seen = self._store.decisive
         began_s = time.monotonic()
         now_s = _now_s()
-        view = observe(self._registry.keys, self._mirror.entries, self._mirror.revision)
-        leader = view.cluster.leader
+        view = self._view
+        view.update(self._mirror.entries, self._mirror.take_changes())
+        leader = view.leader
         if leader is None or leader.created != self._term.leader.created:
             self._term.end("the leader key is not its own any more")
             return 0.0
-        if view.cluster.pending_change:
-            self._look_at_s = now_s + await self._complete(view.cluster.pending_change, now_s)
+        if view.pending_change:
+            self._look_at_s = now_s + await self._complete(view.pending_change, now_s)
             return 0.0
         self._tally.began_pass()
-        self._tell_problems(view)
+        self._tell_problems()
         asked_s = time.monotonic()
         try:
-            fading = await self._fading(view.cluster, now_s)
+            fading = await self._fading(now_s)
         except Unavailable:
             self._tally.failed_pass()
             self._note_outage()
             self._look_at_s = _now_s() + RETRY_S
             return 0.0
         answered_s = time.monotonic()
-        made = plan(
-            view.cluster,
+        made = self._planner.plan(
             self._recall(view.hold, now_s),
             now_s,
-            self._settings.plan,
+            departures=view.departures,
             unreadable_machines=view.unreadable_machines,
             fading=fading,
+            knows_all_files=not (view.problems or view.uploads),
         )
         busy_s = time.monotonic() - began_s - (answered_s - asked_s)
-        again_s = await self._carry_out(made, alive=view.cluster.machines.keys())
+        again_s = await self._carry_out(made, alive=view.facts.machines.keys())
         if again_s is not None:
             self._look_at_s = _now_s() + again_s
             return busy_s
         self._memory = made.memory
         self._look_at_s = made.wake_at_s
-        self._is_moving = any(row.leaving for row in view.cluster.schedule)
+        self._is_moving = view.facts.leaving_rows > 0
         self._full_at_s = now_s + self._settings.reconcile_interval_s
         return busy_s
 
@@ -210,19 +212,20 @@ class Leading:
         _log.info("completed a change of units, which whoever made it had not")
         return _AGAIN_S
 
-    async def _fading(self, cluster: Cluster, now_s: float) -> frozenset[MachineId]:
+    async def _fading(self, now_s: float) -> frozenset[MachineId]:
         """The machines that do not renew their leases, looked up when one has just vanished."""
+        facts = self._view.facts
         is_needed = has_fresh_loss(
             self._memory,
-            live=cluster.machines.keys(),
-            with_rows={row.machine for row in cluster.schedule},
-            departed=cluster.departures,
+            live=facts.machines.keys(),
+            with_rows=facts.units_on.keys(),
+            departed=self._view.departures,
             now_s=now_s,
             rules=self._settings.plan.loss_rules,
         )
         if not is_needed:
             return frozenset()
-        keys = {machine: self._registry.keys.machine(machine) for machine in cluster.machines}
+        keys = {machine: self._registry.keys.machine(machine) for machine in facts.machines}
         entries = {machine: self._mirror.entries.get(key) for machine, key in keys.items()}
         leases = {machine: entry.lease for machine, entry in entries.items() if entry is not None}
         slots = asyncio.Semaphore(_LOOKUPS)
@@ -293,8 +296,8 @@ class Leading:
             except (Conflict, Unavailable) as error:
                 _log.info("old events could not be removed: %s", error)
 
-    def _tell_problems(self, view: View) -> None:
-        problems = frozenset(view.cluster.problems)
+    def _tell_problems(self) -> None:
+        problems = frozenset(self._view.problems.values())
         for problem in sorted(problems - self._problems):
             _log.warning("%s; it is passed over", problem)
         self._problems = problems

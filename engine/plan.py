@@ -63,7 +63,7 @@ def plan(
         departures=cluster.departures,
         unreadable_machines=unreadable_machines,
         fading=fading,
-        is_all_read=not cluster.problems,
+        knows_all_files=not (cluster.problems or cluster.uploading),
     )
 
 
@@ -85,13 +85,13 @@ class Planner:
         departures: Set[MachineId] = frozenset(),
         unreadable_machines: Set[MachineId] = frozenset(),
         fading: Set[MachineId] = frozenset(),
-        is_all_read: bool = True,
+        knows_all_files: bool = True,
     ) -> Plan:
         """What to do about the cluster as it is now.
 
         `unreadable_machines` have a key with a malformed value: they live, nothing is known of
         them, and what is on them stays. `fading` ones do not renew their leases (`engine.losses`),
-        `departures` left on purpose. Unless all could be read, no file is dropped.
+        `departures` left on purpose. No file is dropped unless all who may name it are known.
         """
         facts = self._facts
         live = facts.machines.keys() | unreadable_machines
@@ -116,7 +116,7 @@ class Planner:
             *fences.tasks(),
             *row_tasks,
             *refusal_tasks,
-            *self._file_tasks(files, row_tasks, is_all_read=is_all_read),
+            *self._file_tasks(files, row_tasks, knows_all_files=knows_all_files),
         ]
         moments = [at_s for at_s in (losses.wake_at_s, fences.wake_at_s) if at_s is not None]
         return Plan(
@@ -168,9 +168,9 @@ class Planner:
             )
 
     def _file_tasks(
-        self, digests: Set[str], row_tasks: Iterable[Task], *, is_all_read: bool
+        self, digests: Set[str], row_tasks: Iterable[Task], *, knows_all_files: bool
     ) -> Iterator[Task]:
-        """Files that nothing will name go; while anything is unreadable it may name them all."""
+        """Files that nothing will name go; what is unreadable, or being written, may name them all."""
         change: Counter[str] = Counter()
         for task in row_tasks:
             if task.row is not None:
@@ -185,7 +185,7 @@ class Planner:
             if digest in self._facts.files
             and self._facts.namings.get(digest, 0) + change[digest] <= 0
         }
-        for digest in self._nameless if is_all_read else ():
+        for digest in self._nameless if knows_all_files else ():
             yield Task(
                 kind=TaskKind.DROP_FILE,
                 digest=digest,

@@ -3,35 +3,38 @@
 A malformed value is worth less than what runs: a unit whose record cannot be read keeps its rows,
 a machine whose registration cannot be read keeps its units, a row that cannot be read is written
 anew, and a claim that cannot be read stands. The contents of files are not kept, only which there
-are.
+are. Each key is read once, when it has changed.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from sys import intern
 from typing import cast
 
-from fleet.claims import Claim
-from fleet.cluster import Assignment, Cluster, Hold, UnitRecord, decode_cluster
+from engine.facts import Facts
+from fleet.claims import Claim, read_claim
+from fleet.cluster import (
+    Assignment,
+    Hold,
+    Leader,
+    UnitRecord,
+    decode_assignment,
+    decode_hold,
+    decode_refusal,
+    decode_unit,
+    describe_malformed,
+    split_key,
+)
+from fleet.errors import MALFORMED
 from fleet.keys import Keys
-from fleet.machine import MachineId
-from fleet.names import UnitName
-from fleet.states import TargetState
+from fleet.machine import Machine, MachineId, decode_machine, merge_metadata
+from fleet.names import UnitName, parse_name
+from fleet.states import TargetState, decode_state
 from fleet.store.port import Changes, Commit, Delete, Entry, Guard, LeaseId, Put, Snapshot, Store
 
 UNREADABLE = "its record in the store is malformed: destroy it and submit it again"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """One revision of the cluster as the leader plans on it.
-
-    A `hold` that cannot be read counts as one that is long over.
-    """
-
-    cluster: Cluster
-    hold: Hold | None
-    unreadable_machines: frozenset[MachineId]
 
 
 def prefixes_of(keys: Keys) -> tuple[str, ...]:
@@ -51,93 +54,207 @@ def prefixes_of(keys: Keys) -> tuple[str, ...]:
     )
 
 
-def observe(keys: Keys, entries: Mapping[str, Entry], revision: int) -> View:
-    """The view of these entries, all of that revision."""
-    cluster = decode_cluster(keys, entries.values(), revision)
-    unreadable: frozenset[MachineId] = frozenset()
-    if cluster.problems:
-        unreadable = _unreadable_machines(keys, entries, cluster)
-        cluster = replace(
-            cluster,
-            units={**cluster.units, **_unreadable_units(keys, entries, cluster)},
-            schedule=(*cluster.schedule, *_unreadable_rows(keys, entries, cluster)),
-            claims=(*cluster.claims, *_unreadable_claims(keys, entries, cluster)),
+class View:
+    """The cluster as the leader plans on it, kept from the entries of its copy of the store.
+
+    A `hold` that cannot be read counts as one that is long over. `pending_change` is the revision
+    of a change of units that is made but not completed, 0 without one; `uploads` are marks of those
+    who write files that units will name. `problems` are sentences on what cannot be read, by key.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self.facts = Facts()
+        self.leader: Leader | None = None
+        self.hold: Hold | None = None
+        self.departures: set[MachineId] = set()
+        self.pending_change = 0
+        self.uploads: set[str] = set()
+        self.unreadable_machines: set[MachineId] = set()
+        self.problems: dict[str, str] = {}
+        self._seen: dict[str, Entry] = {}
+        self._registered: dict[MachineId, Machine] = {}
+        self._metadata: dict[MachineId, dict[str, str]] = {}
+        self._readers: tuple[tuple[str, _Reader], ...] = (
+            (keys.states, self._read_state),
+            (keys.schedule, self._read_row),
+            (keys.units, self._read_unit),
+            (keys.machines, self._read_machine),
+            (keys.metadata, self._read_metadatum),
+            (keys.refusals, self._read_refusal),
+            (keys.files, self._read_file),
+            (keys.departures, self._read_departure),
+            (keys.claims, self._read_claim),
+            (keys.pending_change, self._read_pending_change),
+            (keys.uploads, self._read_upload),
+            (keys.hold, self._read_hold),
+            (keys.engine, self._read_leader),
         )
-    hold = cluster.hold
-    if hold is None and keys.hold in entries:
-        hold = Hold(machines=frozenset(), until_s=0.0)
-    return View(cluster=cluster, hold=hold, unreadable_machines=unreadable)
+
+    def update(self, entries: Mapping[str, Entry], changed: Collection[str] | None) -> None:
+        """See the entries as they are now; only these keys have changed, or, with None, any may."""
+        if changed is None:
+            changed = [key for key, entry in entries.items() if self._is_new(key, entry)]
+            changed += self._seen.keys() - entries.keys()
+        for key in changed:
+            self._look(key, entries.get(key))
+
+    def _is_new(self, key: str, entry: Entry) -> bool:
+        seen = self._seen.get(key)
+        return seen is None or seen.modified != entry.modified or seen.value != entry.value
+
+    def _look(self, key: str, entry: Entry | None) -> None:
+        self.problems.pop(key, None)
+        if entry is None:
+            self._seen.pop(key, None)
+        else:
+            self._seen[key] = entry
+        for prefix, read in self._readers:
+            if key.startswith(prefix):
+                try:
+                    read(key.removeprefix(prefix), entry)
+                except MALFORMED as error:
+                    if entry is not None:
+                        self.problems[key] = describe_malformed(key, error)
+                return
+
+    # Each forgets what it knew of the key before it reads the entry, which may be malformed.
+
+    def _read_unit(self, rest: str, entry: Entry | None) -> None:
+        unit = UnitName(intern(rest))
+        if entry is None:
+            self.facts.drop_unit(unit)
+            return
+        record = _unreadable_unit(unit)
+        try:
+            record = decode_unit(unit, entry.value)
+        finally:
+            self.facts.set_unit(replace(record, revision=entry.modified, created=entry.created))
+
+    def _read_row(self, rest: str, entry: Entry | None) -> None:
+        machine, unit = _split_place(rest)
+        if entry is None:
+            self.facts.drop_row(unit, machine)
+            return
+        row = _unreadable_row(unit, machine)
+        try:
+            row = decode_assignment(machine, unit, entry.value)
+        finally:
+            self.facts.set_row(replace(row, revision=entry.modified))
+
+    def _read_state(self, rest: str, entry: Entry | None) -> None:
+        machine, unit = _split_place(rest)
+        self.facts.drop_state(unit, machine)
+        if entry is not None:
+            self.facts.set_state(decode_state(parse_name(unit), machine, json.loads(entry.value)))
+
+    def _read_machine(self, rest: str, entry: Entry | None) -> None:
+        machine = MachineId(rest)
+        self.unreadable_machines.discard(machine)
+        try:
+            if entry is None:
+                self._registered.pop(machine, None)
+            else:
+                self._register(machine, entry)
+        finally:
+            self._merge(machine)
+
+    def _register(self, machine: MachineId, entry: Entry) -> None:
+        self._registered.pop(machine, None)
+        self.unreadable_machines.add(machine)
+        read = decode_machine(json.loads(entry.value))
+        if read.id != machine:
+            raise ValueError(f"it names machine {read.id}")
+        self._registered[machine] = read
+        self.unreadable_machines.discard(machine)
+
+    def _read_metadatum(self, rest: str, entry: Entry | None) -> None:
+        machine, key = split_key(rest)
+        set_by_operator = self._metadata.setdefault(MachineId(machine), {})
+        set_by_operator.pop(key, None)
+        try:
+            if entry is not None:
+                set_by_operator[key] = entry.value.decode()
+        finally:
+            self._merge(MachineId(machine))
+
+    def _merge(self, machine: MachineId) -> None:
+        """Tell of the machine with what operators set merged over its own metadata."""
+        read = self._registered.get(machine)
+        if read is None:
+            self.facts.drop_machine(machine)
+        else:
+            merged = merge_metadata(read.metadata, self._metadata.get(machine, {}))
+            self.facts.set_machine(replace(read, metadata=merged))
+
+    def _read_refusal(self, rest: str, entry: Entry | None) -> None:
+        self.facts.drop_refusal(UnitName(rest))
+        if entry is not None:
+            self.facts.set_refusal(decode_refusal(parse_name(rest), entry))
+
+    def _read_file(self, rest: str, entry: Entry | None) -> None:
+        if entry is None:
+            self.facts.drop_file(rest)
+        else:
+            self.facts.set_file(rest, entry.modified)
+
+    def _read_departure(self, rest: str, entry: Entry | None) -> None:
+        self.departures.discard(MachineId(rest))
+        if entry is not None:
+            self.departures.add(MachineId(rest))
+
+    def _read_claim(self, rest: str, entry: Entry | None) -> None:
+        machine, unit = _split_place(rest)
+        self.facts.drop_claim(unit, machine)
+        if entry is None:
+            return
+        # Nobody knows how long a unit takes to stop whose claim cannot be read.
+        endless = float("inf")
+        claim = Claim(unit=unit, machine=machine, stop_s=endless, revision=entry.modified)
+        try:
+            claim = read_claim(rest, entry)
+        finally:
+            self.facts.set_claim(claim)
+
+    def _read_pending_change(self, rest: str, entry: Entry | None) -> None:
+        self.pending_change = entry.created if entry else 0
+
+    def _read_upload(self, rest: str, entry: Entry | None) -> None:
+        self.uploads.discard(rest)
+        if entry is not None:
+            self.uploads.add(rest)
+
+    def _read_hold(self, rest: str, entry: Entry | None) -> None:
+        if rest:
+            return
+        self.hold = None
+        if entry is not None:
+            self.hold = Hold(machines=frozenset(), until_s=0.0)
+            self.hold = decode_hold(json.loads(entry.value))
+
+    def _read_leader(self, rest: str, entry: Entry | None) -> None:
+        if rest:
+            return
+        self.leader = None
+        if entry is not None:
+            machine = MachineId(str(json.loads(entry.value)["machine"]))
+            self.leader = Leader(machine=machine, created=entry.created)
 
 
-def _below(prefix: str, entries: Mapping[str, Entry]) -> list[tuple[str, Entry]]:
-    return [
-        (key.removeprefix(prefix), entry)
-        for key, entry in sorted(entries.items())
-        if key.startswith(prefix)
-    ]
+_Reader = Callable[[str, Entry | None], None]
 
 
-def _unreadable_units(
-    keys: Keys, entries: Mapping[str, Entry], cluster: Cluster
-) -> dict[UnitName, UnitRecord]:
-    return {
-        UnitName(name): UnitRecord(
-            name=UnitName(name),
-            hash="",
-            file="",
-            target=TargetState.LAUNCHED,
-            revision=entry.modified,
-            created=entry.created,
-            problem=UNREADABLE,
-        )
-        for name, entry in _below(keys.units, entries)
-        if name not in cluster.units
-    }
+def _split_place(rest: str) -> tuple[MachineId, UnitName]:
+    machine, unit = split_key(rest)
+    return MachineId(intern(machine)), UnitName(intern(unit))
 
 
-def _unreadable_machines(
-    keys: Keys, entries: Mapping[str, Entry], cluster: Cluster
-) -> frozenset[MachineId]:
-    registered = {MachineId(name) for name, _ in _below(keys.machines, entries)}
-    return frozenset(registered - cluster.machines.keys())
+def _unreadable_unit(unit: UnitName) -> UnitRecord:
+    target = TargetState.LAUNCHED
+    return UnitRecord(name=unit, hash="", file="", target=target, problem=UNREADABLE)
 
 
-def _unreadable_rows(
-    keys: Keys, entries: Mapping[str, Entry], cluster: Cluster
-) -> list[Assignment]:
-    read = {(row.machine, row.unit) for row in cluster.schedule}
-    rows: list[Assignment] = []
-    for rest, entry in _below(keys.schedule, entries):
-        machine, _, unit = rest.partition("/")
-        place = MachineId(machine), UnitName(unit)
-        if unit and place not in read:
-            rows.append(
-                Assignment(
-                    machine=place[0],
-                    unit=place[1],
-                    hash="",
-                    file="",
-                    target=TargetState.INACTIVE,
-                    revision=entry.modified,
-                )
-            )
-    return rows
-
-
-def _unreadable_claims(keys: Keys, entries: Mapping[str, Entry], cluster: Cluster) -> list[Claim]:
-    """Nobody knows how long those units take to stop, so their machines have to come back."""
-    read = {keys.claim(claim.machine, claim.unit) for claim in cluster.claims}
-    return [
-        Claim(
-            unit=UnitName(unit),
-            machine=MachineId(machine),
-            stop_s=float("inf"),
-            revision=entry.modified,
-        )
-        for rest, entry in _below(keys.claims, entries)
-        for machine, _, unit in [rest.partition("/")]
-        if unit and f"{keys.claims}{rest}" not in read
-    ]
+def _unreadable_row(unit: UnitName, machine: MachineId) -> Assignment:
+    return Assignment(unit=unit, machine=machine, hash="", file="", target=TargetState.INACTIVE)
 
 
 class LeaderStore:

@@ -326,6 +326,18 @@ def encode_refusal(refusal: Refusal) -> bytes:
     return _encode(reasons=dict(sorted(refusal.reasons.items())), **waits)
 
 
+def decode_refusal(unit: UnitName, entry: Entry) -> Refusal:
+    """The refusal of an entry; raises MALFORMED (fleet/errors.py) if it cannot be read."""
+    document = json.loads(entry.value)
+    return Refusal(
+        unit=unit,
+        reasons={str(k): str(v) for k, v in document["reasons"].items()},
+        is_fenced=bool(document.get("fenced", False)),
+        until_s=float(document.get("until", 0.0)),
+        revision=entry.modified,
+    )
+
+
 def encode_leader(machine: MachineId) -> bytes:
     return _encode(machine=machine)
 
@@ -350,7 +362,8 @@ def _encode(**document: Any) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _split_key(rest: str) -> tuple[str, str]:
+def split_key(rest: str) -> tuple[str, str]:
+    """Machine and name of a key's last two parts; raises MALFORMED if it has not both."""
     machine, _, name = rest.partition("/")
     if not (machine and name):
         raise ValueError("the key has to end in <machine>/<name>")
@@ -372,12 +385,12 @@ def _read_machine(draft: _Draft, rest: str, entry: Entry) -> None:
 
 
 def _read_metadatum(draft: _Draft, rest: str, entry: Entry) -> None:
-    machine, key = _split_key(rest)
+    machine, key = split_key(rest)
     draft.metadata.setdefault(MachineId(machine), {})[key] = entry.value.decode()
 
 
 def _read_assignment(draft: _Draft, rest: str, entry: Entry) -> None:
-    machine, unit = _split_key(rest)
+    machine, unit = split_key(rest)
     row = decode_assignment(MachineId(machine), UnitName(unit), entry.value)
     draft.schedule.append(replace(row, revision=entry.modified))
 
@@ -388,20 +401,13 @@ def _decode_state(unit: UnitName, machine: MachineId, value: bytes) -> UnitState
 
 
 def _read_state(draft: _Draft, rest: str, entry: Entry) -> None:
-    machine, unit = _split_key(rest)
+    machine, unit = split_key(rest)
     draft.states.append(_decode_state(UnitName(unit), MachineId(machine), entry.value))
 
 
 def _read_refusal(draft: _Draft, rest: str, entry: Entry) -> None:
-    document = json.loads(entry.value)
     unit = parse_name(rest)
-    draft.refusals[unit] = Refusal(
-        unit=unit,
-        reasons={str(k): str(v) for k, v in document["reasons"].items()},
-        is_fenced=bool(document.get("fenced", False)),
-        until_s=float(document.get("until", 0.0)),
-        revision=entry.modified,
-    )
+    draft.refusals[unit] = decode_refusal(unit, entry)
 
 
 def _read_file(draft: _Draft, rest: str, entry: Entry) -> None:

@@ -4,9 +4,9 @@ import pytest
 
 from engine.apply import decide
 from engine.losses import EngineMemory
-from engine.plan import plan
+from engine.plan import Planner
 from engine.tasks import Task
-from engine.view import observe, prefixes_of
+from engine.view import View, prefixes_of
 from fleet.cluster import Leader
 from fleet.errors import Conflict
 from fleet.keys import Keys
@@ -43,8 +43,9 @@ async def start(
 
 async def next_tasks(registry: Registry) -> tuple[Task, ...]:
     snapshot = await registry.store.read(*prefixes_of(registry.keys))
-    view = observe(registry.keys, snapshot.entries, snapshot.revision)
-    return plan(view.cluster, EngineMemory(), 0.0, SETTINGS).tasks
+    view = View(registry.keys)
+    view.update(snapshot.entries, None)
+    return Planner(view.facts, SETTINGS).plan(EngineMemory(), 0.0).tasks
 
 
 async def write(registry: Registry, leader: Leader, tasks: tuple[Task, ...]) -> None:
