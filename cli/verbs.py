@@ -48,6 +48,7 @@ _GROUPS = {
     },
     "And beside": {
         "sandbox": "Boot real machines on this host to try fleet on",
+        "simulate": "Try where units would go in a cluster of any size",
         "hold": "Show, or give up, machines that vanished all at once",
         "completion": "Print the script that completes command lines in a shell",
         "help": "Show the help of a command",
@@ -60,12 +61,10 @@ _HIDDEN = {
 }
 SHOWN_VERBS = {name: text for group in _GROUPS.values() for name, text in group.items()}
 VERBS = {**SHOWN_VERBS, **_HIDDEN}
-# Verbs that fleet 1.0 had not: they take no abbreviation away from those that it had.
-_NEW = frozenset(
-    {
-        *("apply", "completion", "diff", "events", "export"),
-        *("history", "hold", "sandbox", "wait", "why"),
-    }
+# The verbs that fleet 1.0 had: those that it had not take no abbreviation away from them.
+_OF_FLEET_1 = frozenset(
+    "cat destroy fd-forward help journal list-machines list-unit-files list-units load restart ssh "
+    "start status stop submit unload verify version".split()
 )
 
 
@@ -74,7 +73,7 @@ def find_verb(typed: str) -> str | None:
     if typed in VERBS:
         return typed
     matching = [name for name in SHOWN_VERBS if name.startswith(typed)]
-    matching = [name for name in matching if name not in _NEW] or matching
+    matching = [name for name in matching if name in _OF_FLEET_1] or matching
     return matching[0] if typed and len(matching) == 1 else None
 
 

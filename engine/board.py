@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from engine.lanes import Lane, Rank
 from engine.traits import Likes, Traits, likes_of
-from fleet.constraints import Verdict, able_to_run, machine_refusal
+from fleet.constraints import Verdict, able_to_run, first_match, machine_refusal
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName, split_name
 from fleet.options import Requirements
@@ -295,7 +295,7 @@ class Board:
         place = self._places[machine]
         if len(group) == 1:
             ((unit, asked),) = group.items()
-            return self._judge_one(unit, asked, place, _near(asked, place), heed_leaving)
+            return self._judge_one(unit, asked, place, _near(unit, asked, place), heed_leaving)
         displaces: set[UnitName] = set()
         for unit, asked in group.items():
             near = place.staying | dict(group)
@@ -336,7 +336,7 @@ class Board:
         """Whether the unit and one that runs on the machine must not run together."""
         place = self._places[machine]
         repelling = asked.only_repelling()
-        near = {**_near(repelling, place), **place.leaving}
+        near = {**_near(unit, repelling, place), **place.leaving}
         verdict = able_to_run(unit, repelling, place.machine, near)
         return not verdict.able or bool(verdict.displaces)
 
@@ -359,14 +359,25 @@ def _not_here(unit: UnitName, reason: str) -> str:
     return f"{unit}, which it goes with, cannot be here: {reason}"
 
 
-def _near(asked: Requirements, place: _Place) -> Units:
-    """The neighbours that matter to a unit that asks this."""
+def _near(unit: UnitName, asked: Requirements, place: _Place) -> Units:
+    """The neighbours that matter to a unit that asks this: mostly none."""
     if asked.conflicts or asked.replaces:
-        return place.staying
-    if not asked.machine_of:
-        return place.repelling
-    peers = {UnitName(peer) for peer in asked.machine_of} & place.staying.keys()
-    return place.repelling | {peer: place.staying[peer] for peer in peers}
+        near = {
+            other: theirs
+            for other, theirs in place.staying.items()
+            if _repels(asked, other) or (other in place.repelling and _repels(theirs, unit))
+        }
+    else:
+        near = {other: each for other, each in place.repelling.items() if _repels(each, unit)}
+    for peer in asked.machine_of:
+        if peer in place.staying:
+            near[UnitName(peer)] = place.staying[UnitName(peer)]
+    return near
+
+
+def _repels(asked: Requirements, other: UnitName) -> bool:
+    """Whether a unit that asks this keeps the other away, or is kept away by it."""
+    return first_match((*asked.conflicts, *asked.replaces), other) is not None
 
 
 def _by_name(units: Units) -> Units:

@@ -66,7 +66,10 @@ def machine_refusal(asked: Requirements, machine: Machine) -> str:
 
 def first_match(patterns: Iterable[str], name: str) -> str | None:
     """The first pattern that matches the name, or None."""
-    return next((pattern for pattern in patterns if glob_matches(pattern, name)), None)
+    for pattern in patterns:
+        if glob_matches(pattern, name):
+            return pattern
+    return None
 
 
 def _peer_refusal(asked: Requirements, neighbours: Mapping[UnitName, Requirements]) -> str:
