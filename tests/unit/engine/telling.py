@@ -28,10 +28,10 @@ def tell(facts: Facts, before: Cluster, after: Cluster) -> None:
         facts.set_refusal(after.refusals[unit])
     for digest in _new(before.files, after.files):
         facts.set_file(digest, after.files[digest])
-    _tell_rows_and_states(facts, before, after)
+    _tell_places(facts, before, after)
 
 
-def _tell_rows_and_states(facts: Facts, before: Cluster, after: Cluster) -> None:
+def _tell_places(facts: Facts, before: Cluster, after: Cluster) -> None:
     old_rows, rows = ({(r.unit, r.machine): r for r in c.schedule} for c in (before, after))
     old_states, states = ({(s.unit, s.machine): s for s in c.states} for c in (before, after))
     for unit, machine in _gone(old_rows, rows):
@@ -42,6 +42,11 @@ def _tell_rows_and_states(facts: Facts, before: Cluster, after: Cluster) -> None
         facts.drop_state(unit, machine)
     for place in _new(old_states, states):
         facts.set_state(states[place])
+    old_claims, claims = ({(c.unit, c.machine): c for c in one.claims} for one in (before, after))
+    for unit, machine in _gone(old_claims, claims):
+        facts.drop_claim(unit, machine)
+    for place in _new(old_claims, claims):
+        facts.set_claim(claims[place])
 
 
 def _gone(before: Mapping[_Key, _Value], after: Mapping[_Key, _Value]) -> list[_Key]:

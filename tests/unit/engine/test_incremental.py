@@ -8,6 +8,8 @@ import pytest
 from engine.facts import Facts
 from engine.losses import EngineMemory
 from engine.plan import Plan, Planner, plan
+from engine.tasks import Task, TaskKind
+from fleet.claims import Claim
 from fleet.cluster import Cluster
 from tests.unit.engine.telling import tell
 from tests.unit.engine.test_random_worlds import Dice
@@ -45,6 +47,7 @@ class WideDice(Dice):
         patterns = [*others, "w@*", "[a-c].service"]
         likely = {
             "Global=true": 0.08,
+            "Fenced=true": 0.15,
             f"MachineMetadata=role={self.chance.choice('xy')}": 0.2,
             f"MachineID=m{self.chance.randint(0, 9)}": 0.05,
             f"Conflicts={self.chance.choice(patterns)}": 0.2 * self.bound,
@@ -67,11 +70,29 @@ class WideDice(Dice):
                 states.append(state if what < 0.6 else ended)
         return replace(cluster, states=tuple(states))
 
+    def claimed(self, cluster: Cluster, done: tuple[Task, ...]) -> Cluster:
+        """Machines claim fenced units, or not yet, and give claims back, or not yet."""
+        freed = {(task.unit, task.machine) for task in done if task.kind is TaskKind.FREE}
+        claims = {(c.unit, c.machine): c for c in cluster.claims}
+        rows = {(row.unit, row.machine) for row in cluster.schedule}
+        for name, where in sorted(rows - claims.keys()):
+            record = cluster.units.get(name)
+            if record and record.requirements.is_fenced and self.chance.random() < 0.7:
+                stop_s = self.chance.choice([1.0, 5.0, float("inf")])
+                claims[name, where] = Claim(unit=name, machine=where, stop_s=stop_s, revision=1)
+        kept = [
+            claim
+            for place, claim in sorted(claims.items())
+            if place not in freed and (place in rows or self.chance.random() < 0.6)
+        ]
+        return replace(cluster, claims=tuple(kept))
+
     def next(self, cluster: Cluster, made: Plan) -> Cluster:
         """What becomes of the cluster: the plan is carried out or not, and things happen."""
         whole = self.chance.random() < 0.7
         steps = len(made.tasks) if whole else self.chance.randint(0, len(made.tasks))
         cluster = carried_out(cluster, made.tasks[:steps])
+        cluster = self.claimed(cluster, made.tasks[:steps])
         what = self.chance.random()
         if what < 0.6:
             cluster = all_up(cluster) if what < 0.4 else self.some_up(cluster)

@@ -34,6 +34,8 @@ def values() -> dict[str, list[bytes]]:
         "/fleet/refusals/": [json.dumps({"reasons": {"": "why"}}).encode()],
         "/fleet/files/file-a.service-1": [b""],
         "/fleet/states/m1": [b"{}"],
+        "/fleet/claims/m1/a.service": [b'{"stop": 5.0}'],
+        "/fleet/claims/m1": [b'{"stop": 5.0}'],
     }
     for name in ("m1", "m2"):
         document = encode_machine(machine(name, role="db"))
