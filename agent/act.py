@@ -173,7 +173,7 @@ class Actor:
                 self._fail(unit, Kind.LINK, SystemdError("find", unit, "it was linked in vain"))
                 continue
             if not here.is_loaded:
-                self._local.note(unit, Note(hash=here.hash))
+                self._local.note(unit, Note(hash=here.hash), passing=unit in started)
             self.forgive(unit)
         self._changed(asked)
 

@@ -404,7 +404,8 @@ class DbusSystemd:
             if bus is None or not bus.connected:
                 raise Unavailable("there is no connection to systemd; it is being made anew")
             try:
-                reply = await asyncio.wait_for(bus.call(message), timeout_s)
+                async with asyncio.timeout(timeout_s):  # wait_for makes a task of each call
+                    reply = await bus.call(message)
             except _LOST as error:
                 raise Unavailable(f"systemd did not answer {member}: {error!r}") from error
         if reply is None:

@@ -126,10 +126,14 @@ class LocalUnits:
             self._seen[unit] = _stamp(os.stat(self._directory / unit))
         self._take(unit, file)
 
-    def note(self, unit: UnitName, note: Note) -> None:
-        """Record how far the unit was brought."""
-        with _translated("write", self._notes / unit):
-            _replace(self._notes, unit, _encode_note(note, self._boot_id))
+    def note(self, unit: UnitName, note: Note, *, passing: bool = False) -> None:
+        """Record how far the unit was brought; of a `passing` step the disk is spared.
+
+        Should fleetd end before the next step is noted, this one is made again.
+        """
+        if not passing:
+            with _translated("write", self._notes / unit):
+                _replace(self._notes, unit, _encode_note(note, self._boot_id))
         self._set(unit, note=note)
 
     def remove(self, unit: UnitName) -> None:

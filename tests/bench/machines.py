@@ -18,7 +18,8 @@ from cli.sandbox.cluster import Sandbox
 from cli.sandbox.power import entering
 
 DEADLINE_S = 240.0
-_POLL_S = 0.2
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 1.5
 _T = TypeVar("_T")
 
 
@@ -104,6 +105,7 @@ def wait_until_active(machines: Sequence[Machine], pattern: str, count: int) -> 
     It looks rarely, and asks for the times only at the end, so as not to slow what it waits for.
     """
     deadline_s = time.monotonic() + DEADLINE_S
+    pause_s = _FIRST_PAUSE_S
     listing = ("systemctl", "list-units", "--state=active", "--no-legend", "--plain", pattern)
     while True:
         seen = sum(len(found.splitlines()) for found in (m.run(*listing) for m in machines))
@@ -111,7 +113,8 @@ def wait_until_active(machines: Sequence[Machine], pattern: str, count: int) -> 
             break
         if time.monotonic() > deadline_s:
             raise TimeoutError(f"{seen} of {count} units are active after {DEADLINE_S:g} s")
-        time.sleep(_POLL_S)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
     return max(at for machine in machines for at in became_active_s(machine, pattern).values())
 
 

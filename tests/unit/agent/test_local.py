@@ -145,3 +145,16 @@ def test_linked_file_is_known_as_its_own(tmp_path: Path) -> None:
     assert local.owns(UNIT, local.path(UNIT))
     assert not local.owns(UNIT, "/lib/systemd/system/a.service")
     assert not local.owns(UNIT, "")
+
+
+def test_passing_note_counts_until_fleetd_ends(tmp_path: Path) -> None:
+    local = units(tmp_path)
+    local.write(UNIT, FILE)
+    local.note(UNIT, Note(hash=FILE.hash), passing=True)
+
+    assert local.read()[UNIT].is_loaded
+    assert not units(tmp_path).read()[UNIT].is_loaded
+
+    local.note(UNIT, Note(hash=FILE.hash, launched=True))
+
+    assert units(tmp_path).read()[UNIT].is_launched
