@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fleet.store.etcd_pulse import Pulse
 from fleet.store.port import Store
 
 # The original's default (`etcd_request_timeout`).
@@ -62,12 +63,13 @@ def store_factory(etcd: EtcdSettings | None, path: Path) -> StoreFactory:
 class _EtcdFactory:
     def __init__(self, settings: EtcdSettings) -> None:
         self._settings = settings
+        self._pulse = Pulse()
 
     def connect(self) -> Store:
         # Whoever has no etcd is spared its HTTP client's import.
         from fleet.store.etcd import EtcdStore
 
-        return EtcdStore(self._settings)
+        return EtcdStore(self._settings, pulse=self._pulse)
 
     def close(self) -> None:
         pass

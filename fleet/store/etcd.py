@@ -3,7 +3,8 @@
 Reads go through the quorum, and what is more than a page is read on at the revision of the first
 one. A watch moves on to another server by itself, from the last revision it delivered; a member
 that is silent is asked every few seconds whether it can still reach its peers, because neither a
-frozen machine nor a lost quorum closes a connection. Only when no server is left is it Unavailable.
+frozen machine nor a lost quorum closes a connection; not if another request of this process was
+answered meanwhile. Only when no server is left is it Unavailable.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from fleet.store import etcd_wire as wire
 from fleet.store.connect import EtcdSettings
 from fleet.store.etcd_faults import EtcdFault, Fault
 from fleet.store.etcd_link import EtcdLink
+from fleet.store.etcd_pulse import Pulse
 from fleet.store.etcd_wire import Span
 from fleet.store.port import (
     MAX_TXN_OPS,
@@ -35,15 +37,22 @@ from fleet.store.port import (
 PAGE_ENTRIES = 500
 PROBE_S = 3.0
 _PAUSE_S = 0.1
+# The shortest sleep: a moment that a timer missed by a rounding error passes within it.
+_TICK_S = 0.001
 _READS = 3
 
 
 class EtcdStore:
     """A store in an etcd cluster; used from one event loop, and sharing nothing with another."""
 
-    def __init__(self, settings: EtcdSettings, *, probe_s: float = PROBE_S) -> None:
-        """Connects at the first use; raises InvalidRequest for settings that cannot work."""
-        self._link = EtcdLink(settings)
+    def __init__(
+        self, settings: EtcdSettings, *, probe_s: float = PROBE_S, pulse: Pulse | None = None
+    ) -> None:
+        """Connects at the first use; raises InvalidRequest for settings that cannot work.
+
+        Stores that share a `pulse` spare each other questions whether a server is alive.
+        """
+        self._link = EtcdLink(settings, pulse)
         self._probe_s = probe_s
         self._waiting: set[asyncio.Task[str | None]] = set()
 
@@ -155,7 +164,9 @@ class EtcdStore:
             try:
                 while True:
                     had_begun = reader.header is not None
-                    wait_s = self._probe_s if had_begun else self._link.timeout_s
+                    wait_s = self._link.timeout_s
+                    if had_begun:
+                        wait_s = max(_TICK_S, self._probe_s - self._link.silence_s(server))
                     await asyncio.wait({line}, timeout=wait_s)
                     if line.cancelled():
                         return
@@ -163,7 +174,8 @@ class EtcdStore:
                         if not had_begun:
                             limit_s = self._link.timeout_s
                             raise EtcdFault(Fault.UNKNOWN, f"timed out after {limit_s:g} s")
-                        await self._probe(server, prefix)
+                        if self._link.silence_s(server) >= self._probe_s:
+                            await self._probe(server, prefix)
                         continue
                     text = line.result()
                     if text is None:

@@ -27,6 +27,7 @@ from fleet.errors import InvalidRequest, Unavailable
 from fleet.store import etcd_wire as wire
 from fleet.store.connect import EtcdSettings
 from fleet.store.etcd_faults import Document, EtcdFault, Fault, decode_fault
+from fleet.store.etcd_pulse import Pulse
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ _LOCAL = frozenset({wire.KEEPALIVE, wire.WATCH, wire.AUTHENTICATE})
 class EtcdLink:
     """Carries requests to whichever server of the cluster answers; used from one event loop."""
 
-    def __init__(self, settings: EtcdSettings) -> None:
+    def __init__(self, settings: EtcdSettings, pulse: Pulse | None = None) -> None:
         """Raises InvalidRequest for servers or certificates that cannot work."""
         self.servers = tuple(_server(text) for text in settings.servers)
         if not self.servers:
@@ -58,6 +59,7 @@ class EtcdLink:
         self.timeout_s = settings.request_timeout_s
         self.tries = max(2, len(self.servers))
         self._settings = settings
+        self._pulse = pulse or Pulse()
         self._current = 0
         self._turns = asyncio.Semaphore(IN_FLIGHT)
         self._token = ""
@@ -75,6 +77,10 @@ class EtcdLink:
         """The servers to try, in order; a single one twice, since a connection may have died."""
         first = self._current
         return [self.servers[(first + step) % len(self.servers)] for step in range(self.tries)]
+
+    def silence_s(self, server: str) -> float:
+        """How long ago the server last showed that it reaches its peers."""
+        return self._pulse.age_s(server, asyncio.get_running_loop().time())
 
     def avoid(self, server: str) -> None:
         """Begin with the next server from now on."""
@@ -162,6 +168,7 @@ class EtcdLink:
         self, client: httpx.AsyncClient, server: str, path: str, document: Document
     ) -> Document:
         floor = self._horizon.floor
+        sent_s = asyncio.get_running_loop().time()
         with _translated(self.timeout_s):
             response = await client.post(
                 f"{server}{path}", json=document, headers=self._headers(), timeout=self.timeout_s
@@ -175,6 +182,8 @@ class EtcdLink:
         self._horizon.check_cluster(header)
         if path not in _LOCAL:
             self._horizon.check(header, floor)
+        if path != wire.AUTHENTICATE:
+            self._pulse.beat(server, sent_s)
         return answer
 
     async def _refusal(self, response: httpx.Response) -> EtcdFault:

@@ -17,7 +17,8 @@ from fleet.errors import InvalidRequest, Unavailable
 from fleet.store.connect import EtcdSettings, store_factory
 from fleet.store.etcd import EtcdStore
 from fleet.store.etcd_link import KEEPALIVE_S
-from fleet.store.port import Delete, Guard, Put
+from fleet.store.etcd_pulse import Pulse
+from fleet.store.port import Delete, Guard, LeaseId, Put
 
 pytestmark = pytest.mark.realtime
 
@@ -293,6 +294,42 @@ async def test_silent_watch_is_probed_and_moves_on_when_nobody_answers() -> None
     assert len(probes) == 1
     assert f"{url}: timed out after 0.3 s" in str(caught.value)
     assert f"{REFUSED}: connection refused" in str(caught.value)
+
+
+async def test_silent_watch_is_not_probed_while_other_requests_are_answered() -> None:
+    """Not even if those are of another store of the process, as the heartbeat's are."""
+    asked: list[str] = []
+
+    async def renew(path: str, body: Any) -> Reply:
+        return 200, {"result": {"header": HEADER, "TTL": "6"}}
+
+    async def watch_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        asked.append(head.split()[1])
+        data = json.dumps({"result": {"header": HEADER, "created": True}}) + "\n"
+        if "/v3/watch" not in head:
+            data = json.dumps({"header": HEADER})
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(f"{len(data):x}\r\n{data}\r\n".encode())
+        if "/v3/watch" not in head:
+            writer.write(b"0\r\n\r\n")
+        await asyncio.sleep(3600)
+
+    clock = asyncio.get_running_loop().time
+    pulse = Pulse()
+    async with gateways(renew) as (server,):
+        store = EtcdStore(EtcdSettings(servers=[server.url]), pulse=pulse)
+        await store.renew(LeaseId("7"))
+        await store.close()
+    assert pulse.age_s(server.url, clock()) < 60
+    async with listening(watch_only) as url:
+        pulse.beat(url, clock() + 3600)  # others are answered all the time
+        store = EtcdStore(EtcdSettings(servers=[url]), probe_s=0.05, pulse=pulse)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                assert [changes.events async for changes in store.watch("/a", 50)] == []
+        await store.close()
+    assert asked == ["/v3/watch", "/v3/kv/range"]  # every watch begins with one question
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a socket vanish")
