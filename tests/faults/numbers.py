@@ -39,7 +39,6 @@ UNITS = 6
 OUTAGE_S = 600.0
 DEADLINE_S = 60.0
 _FILE = parse_unit("[Service]\nExecStart=/bin/sleep 100000\n")
-_NAMES = tuple(UnitName(f"precious@{n}.service") for n in range(UNITS))
 
 Fault = Callable[[Sandbox, str], object]
 
@@ -51,11 +50,11 @@ class Bench:
         self._sandbox = sandbox
         self._machines = [node.name for node in sandbox.spec.of_kind(Kind.MACHINE)]
         self._operator = Operator(sandbox=sandbox, folder=folder)
+        self._round = 0
 
     def failover_s(self, lose: Fault, *, of_leader: bool) -> float:
         """From the fault until all units of the lost machine are active elsewhere."""
-        self._operator.clear()
-        asyncio.run(self._start())
+        asyncio.run(self._start_others())
         leader = self._operator.leader()
         victim = leader if of_leader else next(m for m in self._machines if m != leader)
         witness = next(m for m in self._machines if m != victim)
@@ -80,17 +79,23 @@ class Bench:
         moments = re.findall(r"(?m)^(\d+\.\d+) .* leads the cluster$", said)
         return min((us for m in moments if (us := int(float(m) * 1e6)) > began_us), default=0)
 
-    async def _start(self) -> None:
-        """Start two units for each machine."""
-        changes = [UnitChange(name=n, file=_FILE, target=TargetState.LAUNCHED) for n in _NAMES]
+    async def _start_others(self) -> None:
+        """Start two units for each machine in place of those of the last time."""
+        old, self._round = _names(self._round), self._round + 1
+        names = _names(self._round)
+        changes = [UnitChange(name=n, file=_FILE, target=TargetState.LAUNCHED) for n in names]
         async with self._api(self._machines[0]) as client, asyncio.timeout(DEADLINE_S):
+            if self._round > 1:
+                await asyncio.gather(*(client.destroy(name) for name in old))
             await client.apply(changes)
-            await _until_up(client, _NAMES)
+            await _until_up(client, names)
 
     async def _lose(self, lose: Fault, victim: str, witness: str) -> float:
         victim_id = MachineId(self._sandbox.machine(victim).id)
         async with self._api(witness) as client, asyncio.timeout(DEADLINE_S):
-            moved = [s.unit for s in await client.states() if s.machine == victim_id]
+            names = _names(self._round)
+            states = [state for state in await client.states() if state.unit in names]
+            moved = [state.unit for state in states if state.machine == victim_id]
             assert moved, f"no unit is on {victim}"
             began_s = time.monotonic()
             await asyncio.to_thread(lose, self._sandbox, victim)
@@ -104,6 +109,11 @@ class Bench:
         self._sandbox.heal(*self._machines)
         self._sandbox.boot(*self._machines)
         self._sandbox.wait_until_one_cluster()
+
+
+def _names(number: int) -> tuple[UnitName, ...]:
+    """The units of a round."""
+    return tuple(UnitName(f"precious-{number}@{n}.service") for n in range(UNITS))
 
 
 async def _until_up(
