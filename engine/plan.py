@@ -170,7 +170,7 @@ class Planner:
     def _file_tasks(
         self, digests: Set[str], row_tasks: Iterable[Task], *, knows_all_files: bool
     ) -> Iterator[Task]:
-        """Files that nothing will name go; what is unreadable, or being written, may name them all."""
+        """Files that nothing will name go; what cannot be read yet may name them all."""
         change: Counter[str] = Counter()
         for task in row_tasks:
             if task.row is not None:
