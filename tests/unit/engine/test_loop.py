@@ -342,6 +342,7 @@ async def test_the_slow_pass_forgets_old_events() -> None:
         running = asyncio.create_task(engine.run())
         for number in range(20):
             await cluster.start(f"u{number}.service")
+            await cluster.registry.destroy(UnitName(f"u{number}.service"), by="test")
         await asyncio.sleep(25)
         assert len(await cluster.events()) == 5
         await engine.stop()
