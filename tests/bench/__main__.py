@@ -20,10 +20,10 @@ from tests.bench.alone import measure_alone
 from tests.bench.cluster import fleet_up, measure_cluster
 from tests.bench.hops import measure_hops
 from tests.bench.original import Programs, find_original, original_up
-from tests.bench.page import stamp, write_charts, write_part
+from tests.bench.page import CHARTS, PAGE, stamp, write_charts, write_part
 from tests.bench.samples import Figure, Samples, System, published
 from tests.bench.single import Line, measure_boots, measure_single
-from tests.bench.table import render_figures, render_hops, render_single
+from tests.bench.table import render_figures, render_gallery, render_hops, render_single
 
 ROOT = Path(__file__).parents[2]
 NAME = "bench"
@@ -118,10 +118,11 @@ def _told(samples: Samples, count: int, *, since: int) -> Iterator[str]:
 
 
 def _write(parts: dict[str, str], samples: Samples) -> None:
-    for name, text in parts.items():
+    charts = write_charts(samples)
+    parts["figures"] += f"\n\n{render_gallery(charts)}"
+    for name, text in {"measured": stamp(), **parts}.items():
         write_part(name, text)
-    write_part("measured", stamp())
-    for path in write_charts(samples):
+    for path in (PAGE, *(CHARTS / name for name in charts)):
         click.echo(f"written: {path}")
 
 

@@ -31,8 +31,8 @@ def stamp() -> str:
     return f"Measured {time.strftime('%Y-%m-%d', time.gmtime())} on {where}."
 
 
-def write_charts(samples: Samples) -> list[Path]:
-    """A chart of each figure that fleet was measured for at several numbers of units."""
+def write_charts(samples: Samples) -> list[str]:
+    """A chart of each figure that fleet was measured for at several numbers of units; the names."""
     CHARTS.mkdir(exist_ok=True)
     written = []
     for figure in Figure:
@@ -43,5 +43,5 @@ def write_charts(samples: Samples) -> list[Path]:
         unit = {"s": "seconds", "%": "% of one core", "/s": "a second"}.get(ABOUT[figure].unit)
         path = CHARTS / f"{figure}.svg"
         path.write_text(render_chart(title, unit or ABOUT[figure].unit, curves))
-        written.append(path)
+        written.append(path.name)
     return written

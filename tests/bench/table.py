@@ -93,6 +93,13 @@ def _cell(values: Sequence[float]) -> str:
     return f"{middle:.2f}" if middle < 10 else f"{middle:.1f}"
 
 
+def render_gallery(charts: Sequence[str]) -> str:
+    """The charts, two in a row; `charts` are the names of their files."""
+    shown = [f"![{name.removesuffix('.svg')}](charts/{name})" for name in charts]
+    pairs = [(*shown[place : place + 2], "")[:2] for place in range(0, len(shown), 2)]
+    return "\n".join(["| | |", "|---|---|", *(f"| {left} | {right} |" for left, right in pairs)])
+
+
 def render_hops(hops: Sequence[Hop]) -> str:
     """The way of one start, with a bar for each hop's share."""
     whole = sum(hop.median_ms for hop in hops)

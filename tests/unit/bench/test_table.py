@@ -1,6 +1,6 @@
 from tests.bench.hops import Hop
 from tests.bench.samples import Figure, Samples, System, published
-from tests.bench.table import ABOUT, promise, render_figures, render_hops
+from tests.bench.table import ABOUT, promise, render_figures, render_gallery, render_hops
 
 
 def _samples() -> Samples:
@@ -38,6 +38,13 @@ def test_promise_is_a_ratio_where_systemd_alone_is_the_measure() -> None:
     assert promise(ABOUT[Figure.ACTIVE]) == "≤ 1.4 times systemd alone at 1000"
     assert promise(ABOUT[Figure.IDLE]) == "≤ 0.5 % at 1000"
     assert promise(ABOUT[Figure.WAKEUPS]) == ""
+
+
+def test_gallery_has_two_charts_in_a_row() -> None:
+    assert render_gallery(["a.svg", "b.svg", "c.svg"]).splitlines()[2:] == [
+        "| ![a](charts/a.svg) | ![b](charts/b.svg) |",
+        "| ![c](charts/c.svg) |  |",
+    ]
 
 
 def test_hops_add_up() -> None:
