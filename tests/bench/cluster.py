@@ -121,6 +121,7 @@ def _take_down(samples: Samples, cluster: Cluster, count: int) -> None:
     _require_none_active(cluster.machines)
     gone_s = timed(lambda: cluster.command("destroy", "*.service"))
     samples.take(cluster.system, Figure.DESTROYED, count, gone_s)
+    samples.take(cluster.system, Figure.TAKEN_DOWN, count, stop_s + gone_s)
 
 
 def _require_none_active(machines: Sequence[Machine]) -> None:

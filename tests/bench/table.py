@@ -31,8 +31,9 @@ ABOUT = {
         title="start: from the command until all are active", promise=1.4, ratio=True
     ),
     Figure.STARTED: About(title="start: the command returns", promise=0.4, at=1),
-    Figure.STOPPED: About(title="stop: the command returns", promise=1.5, ratio=True),
+    Figure.STOPPED: About(title="stop: the command returns"),
     Figure.DESTROYED: About(title="destroy of what was stopped: the command returns"),
+    Figure.TAKEN_DOWN: About(title="stop and destroy, together", promise=1.5, ratio=True),
     Figure.LISTED: About(title="list-units", promise=0.4),
     Figure.FAILOVER: About(
         title="power cut: from the lease's end until all are active elsewhere",
