@@ -115,6 +115,7 @@ class Fence:
         self._renewed_s: float | None = None
         self._timers: frozenset[UnitName] | None = None
         self._number = 0
+        self._is_connected = False
         self._armed: Armed | None = None
 
     # For the agent
@@ -146,7 +147,7 @@ class Fence:
         while not self._wanted:
             await self._next()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._systemd.run(lambda _: self._news.set()))
+            group.create_task(self._systemd.run(lambda _: self._connected()))
             group.create_task(self._keep())
 
     async def _next(self) -> None:
@@ -154,19 +155,23 @@ class Fence:
         self._news.clear()
 
     async def _keep(self) -> None:
-        told = ""
+        troubled = False
         while True:
             try:
-                if self._wanted:
+                if self._wanted and self._is_connected:
                     await self._raise()
-                told = ""
+                troubled = False
             except FleetError as error:
-                if str(error) != told:
-                    told = str(error)
+                if not troubled:
                     _log.warning("the fence is not moved, which is tried again: %s", error)
+                troubled = True
                 await asyncio.sleep(RETRY_S)
                 self._news.set()
             await self._next()
+
+    def _connected(self) -> None:
+        self._is_connected = True
+        self._news.set()
 
     async def _raise(self) -> None:
         """Have the fence come down as late as the last renewal allows."""

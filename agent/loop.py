@@ -248,7 +248,8 @@ class Agent:
         rows = self._read_rows()
         if not self._departing:
             return rows
-        return {unit: row for unit, row in rows.items() if not self._fenced.is_fenced(unit)}
+        kept = self._local.read().keys() - self._to_depart()
+        return {unit: row for unit, row in rows.items() if unit in kept}
 
     def _read_rows(self) -> dict[UnitName, Assignment]:
         """The rows of the schedule; one that makes no sense is reported and passed over."""

@@ -221,12 +221,12 @@ async def test_claims_left_over_from_before_are_given_back(tmp_path: Path) -> No
 async def test_fenced_units_alone_leave_a_machine_that_goes_down(tmp_path: Path) -> None:
     bench = FencedBench(tmp_path)
     async with bench.agent() as agent:
-        solo = await bench.up("solo.service", SOLO)
+        solos = [await bench.up(f"solo{number}.service", SOLO) for number in (1, 2, 3)]
         web = await bench.up("web.service")
         assert agent.has_fenced
 
         assert await agent.depart(30, fenced_only=True) == ()
-        assert not bench.is_running(solo)
+        assert not any(bench.is_running(solo) for solo in solos)
         assert bench.is_running(web)
         assert await bench.claims() == frozenset()
 
