@@ -3,15 +3,17 @@
     python -m tests.faults.fencing_rounds --rounds 30 --seed 1
 
 Every fenced unit runs a small program that writes, fifty times a second, when it was last alive, by
-the monotonic clock, which all sandbox machines share with the host. After each round the lives of a
-unit's processes are compared: two on different machines that overlap are a violation. Some of the
-programs take their time to stop, some have to be killed.
+the monotonic clock, which all sandbox machines share with the host. After some rounds the lives of
+a unit's processes are compared: two on different machines that overlap are a violation. Some of
+the programs take their time to stop, some have to be killed.
 """
 
 import argparse
+import contextlib
 import json
 import random
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -31,7 +33,8 @@ TTL_S = 2.0
 STOP_S = 1.0
 UNITS = tuple(f"solo@{number}.service" for number in range(1, 5))
 WITNESSED = "/var/lib/witness"
-SETTLED_S = 60.0
+SETTLED_S = 90.0
+ROUNDS_TOGETHER = 3
 _LIFE = struct.Struct("dd")
 
 # Its life is a file of two numbers: since when it runs, and when it was last seen to.
@@ -50,6 +53,7 @@ while end is None or time.monotonic() < end:
     time.sleep(0.02)
 """
 
+FENCED = "Fenced=true\n"
 UNIT = f"""\
 [Service]
 ExecStart={sys.executable} -P /var/lib/witness.py %i
@@ -58,7 +62,6 @@ RestartSec=0
 TimeoutStopSec={STOP_S:g}
 
 [X-Fleet]
-Fenced=true
 """
 
 
@@ -91,6 +94,7 @@ class Rounds:
 
     operator: Operator
     chance: random.Random
+    unit: str
     faults: Counter[str] = field(default_factory=Counter)
     moves: int = 0
 
@@ -110,7 +114,7 @@ class Rounds:
         for machine in MACHINES:
             program = self.sandbox.path(machine, "/var/lib/witness.py")
             program.write_text(PROGRAM.format(folder=WITNESSED))
-        self.operator.write("solo@.service", UNIT)
+        self.operator.write("solo@.service", self.unit)
         self.operator.ok("start", *UNITS)
 
     def all_up(self) -> dict[str, str]:
@@ -129,9 +133,40 @@ class Rounds:
 
         return eventually(homes, deadline_s=SETTLED_S)
 
-    def play(self) -> dict[str, str]:
-        """One round: a fault or two, mended after a while; where the units are after it."""
-        faults: dict[str, Callable[[str], Callable[[], object]]] = {
+    def play(self) -> int:
+        """Rounds on all machines beside each other, then peace; how many there were.
+
+        A round is a fault and its end, after a random while, on one machine.
+        """
+        homes = self.all_up()
+        plan = sorted(step for machine in MACHINES for step in self._steps(machine))
+        began_s = time.monotonic()
+        mends: dict[str, Callable[[], object]] = {}
+        for at_s, machine, fault in plan:
+            time.sleep(max(0.0, began_s + at_s - time.monotonic()))
+            if fault:
+                self.faults[fault] += 1
+                click.echo(f"  {time.monotonic():.2f} {machine}: {fault}")
+                mends[machine] = self._faults[fault](machine)
+            else:
+                mends.pop(machine)()
+        self.operator = self.operator.at(self.chance.choice(MACHINES))
+        after = self.all_up()
+        self.moves += sum(homes[unit] != after[unit] for unit in UNITS)
+        return ROUNDS_TOGETHER * len(MACHINES)
+
+    def _steps(self, machine: str) -> Iterator[tuple[float, str, str]]:
+        """When which fault comes to the machine, and when it ends."""
+        at_s = 0.0
+        for _ in range(ROUNDS_TOGETHER):
+            at_s += self.chance.uniform(0.1, 3.0)
+            yield at_s, machine, self.chance.choice(sorted(self._faults))
+            at_s += self.chance.uniform(0.2, 2.5 * TTL_S)
+            yield at_s, machine, ""
+
+    @property
+    def _faults(self) -> dict[str, Callable[[str], Callable[[], object]]]:
+        return {
             "network cut": self._cut,
             "power cut": self._kill,
             "fleetd killed": self._kill_fleetd,
@@ -141,23 +176,6 @@ class Rounds:
             "told to move": self._move,
             "shut down": self._shut_down,
         }
-        homes = self.all_up()
-        how_many = self.chance.choice([1, 1, 1, 2])
-        where = self.chance.sample(MACHINES, how_many)
-        mends = []
-        for machine in where:
-            name = self.chance.choice(sorted(faults))
-            self.faults[name] += 1
-            click.echo(f"  {time.monotonic():.2f} {machine}: {name}")
-            mends.append(faults[name](machine))
-            time.sleep(self.chance.choice([0, 0.5]))
-        for mend in mends:
-            time.sleep(self.chance.choice([0.3, 1.0, 1.7, 2.0, 2.5, 3.0, 4.0, 5.0]))
-            mend()
-        self.operator = self.operator.at(self.chance.choice(MACHINES))
-        after = self.all_up()
-        self.moves += sum(homes[unit] != after[unit] for unit in UNITS)
-        return after
 
     def _cut(self, machine: str) -> Callable[[], object]:
         self.sandbox.cut(machine)
@@ -185,7 +203,7 @@ class Rounds:
         return lambda: self._signal(machine, "CONT")
 
     def _signal(self, machine: str, name: str) -> None:
-        script = f"kill -{name} $(systemctl show --value --property=MainPID fleet)"
+        script = f"p=$(systemctl show --value -p MainPID fleet); [ $p = 0 ] || kill -{name} $p"
         self.sandbox.run(machine, ["sh", "-c", script])
 
     def _stop_fleetd(self, machine: str) -> Callable[[], object]:
@@ -198,11 +216,13 @@ class Rounds:
         return lambda: self.sandbox.run(machine, ["systemctl", "start", *both])
 
     def _move(self, machine: str) -> Callable[[], object]:
-        """The units of the machine have to go elsewhere, and may come back later."""
+        """A unit has to go to a machine, or may go anywhere again."""
         unit = self.chance.choice(UNITS)
-        text = UNIT + f"MachineMetadata=host={self.chance.choice(MACHINES)}\n"
-        self.operator.write(unit, text if self.chance.random() < 0.5 else UNIT)
-        self.operator.fleetctl("start", "--replace", "--no-block", unit)
+        where = f"MachineMetadata=host={self.chance.choice(MACHINES)}\n"
+        self.operator.write(unit, self.unit + self.chance.choice([where, ""]))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            words = ["start", "--replace", "--no-block", unit]
+            self.operator.at(machine).fleetctl(*words, timeout_s=5)
         return lambda: None
 
 
@@ -210,6 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="play no longer")
+    parser.add_argument("--unfenced", action="store_true", help="see that the witness would tell")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--journals", type=Path, default=Path("build/journals/fencing"))
     asked = parser.parse_args(argv)
@@ -219,20 +240,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         tempfile.TemporaryDirectory() as folder,
         Sandbox.up(name, machines=len(MACHINES), settings=settings) as sandbox,
     ):
-        rounds = Rounds(Operator(sandbox=sandbox, folder=Path(folder)), random.Random(asked.seed))
+        operator = Operator(sandbox=sandbox, folder=Path(folder))
+        unit = UNIT if asked.unfenced else UNIT + FENCED
+        rounds = Rounds(operator, random.Random(asked.seed), unit)
         rounds.prepare()
-        played, violations = 0, []
+        played = 0
+        violations: list[tuple[Life, Life]] = []
         end_s = time.monotonic() + asked.seconds
         try:
-            for number in range(asked.rounds):
-                if time.monotonic() > end_s:
-                    break
-                click.echo(f"round {number}")
-                rounds.play()
-                played += 1
+            while played < asked.rounds and not violations and time.monotonic() < end_s:
+                click.echo(f"after {played} rounds")
+                played += rounds.play()
                 violations = overlaps(list(rounds.lives()))
-                if violations:
-                    break
         finally:
             sandbox.save_journals(asked.journals / name)
             told = {
