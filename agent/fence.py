@@ -102,11 +102,18 @@ class Fence:
     """
 
     def __init__(
-        self, systemd: Systemd, folder: Path, *, ttl_s: float, changed: Callable[[], None]
+        self,
+        systemd: Systemd,
+        folder: Path,
+        *,
+        ttl_s: float,
+        margin_s: float = 0.0,
+        changed: Callable[[], None],
     ) -> None:
+        """`margin_s` is how long before the lease's end it comes down; a sixth of it if 0."""
         self._systemd = systemd
         self._folder = folder
-        self._ttl_s = ttl_s
+        self._holds_s = ttl_s - (margin_s or ttl_s / MARGIN_PART)
         self._changed = changed
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
@@ -178,7 +185,7 @@ class Fence:
         clock = asyncio.get_running_loop().time
         if self._renewed_s is None:
             return
-        until_s = self._renewed_s + self._ttl_s * (1 - 1 / MARGIN_PART)
+        until_s = self._renewed_s + self._holds_s
         if clock() >= until_s or (self._armed is not None and self._armed.until_s >= until_s):
             return
         await self._arm(until_s)

@@ -94,6 +94,7 @@ class Daemon:
             DbusSystemd(user=config.systemd_user, follow=False),
             config.units_directory.parent / "fence",
             ttl_s=config.agent_ttl_s,
+            margin_s=config.fence_margin_s,
             changed=self._fence_changed,
         )
         heartbeat = Heartbeat(
@@ -343,7 +344,9 @@ def _engine_settings(config: Config) -> EngineSettings:
     ttl_s = max(2.0, config.agent_ttl_s * 2 / 3)
     return EngineSettings(
         plan=PlanSettings(
-            machine_ttl_s=config.agent_ttl_s, mass_loss_hold_s=config.mass_loss_hold_s
+            machine_ttl_s=config.agent_ttl_s,
+            mass_loss_hold_s=config.mass_loss_hold_s,
+            mass_loss_part=config.mass_loss_part,
         ),
         election=ElectionSettings(ttl_s=ttl_s, renew_s=ttl_s / 3, margin_s=ttl_s / 4),
         reconcile_interval_s=config.engine_reconcile_interval_s,

@@ -2,9 +2,10 @@
 
 Theory of operation. A machine is missing when its key is gone, which is when its lease ended. One
 that goes missing is given up at once and its units are placed elsewhere. But when more than one,
-and more than a third of all machines known, went missing within one machine lease, it is likelier
-that the network or the store failed than the machines: then the missing ones are *held*, and
-their units stay theirs, until enough are back, the hold time has passed, or an operator ends it.
+and more than a certain part of all machines known, went missing within one machine lease, it is
+likelier that the network or the store failed than the machines: then the missing ones are *held*,
+and their units stay theirs, until enough are back, the hold time has passed, or an operator ends
+it.
 
 Machines that vanish at one instant are missed one after another, since each renewed its lease at
 another moment. So when one goes missing the leases of the others are looked at: one that is not
@@ -26,6 +27,7 @@ https://kubernetes.io/docs/concepts/architecture/nodes/#rate-limits-on-eviction
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from engine.reasons import short
 from fleet.machine import MachineId
@@ -33,7 +35,7 @@ from fleet.machine import MachineId
 # How soon to look at the leases of fading machines again.
 FADING_S = 0.25
 # Of the machines known, the part that may vanish together before nothing is believed any more.
-BRAKE_PART = 3
+BRAKE_PART = Fraction(1, 3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +85,15 @@ class EngineMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossRules:
-    """How long a machine's lease is, and how long a mass loss is not believed."""
+    """How long a machine's lease is, and how long a mass loss, of how many, is not believed."""
 
     machine_ttl_s: float
     hold_s: float
+    part: Fraction = BRAKE_PART
+
+    def is_mass(self, lost: Set[MachineId], known: Set[MachineId]) -> bool:
+        """Whether so many are lost at once that it is likelier that something else is wrong."""
+        return len(lost) > 1 and len(lost) > self.part * len(known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,11 +177,11 @@ def _consider_hold(
     """Begin a hold if too much was lost of late, apart from the hold that is `over`."""
     recent = _recent(memory, now_s, rules) - over
     known = live | recent
-    if not _too_many(recent, known):
+    if not rules.is_mass(recent, known):
         kept = {machine: memory.lost_at_s[machine] for machine in sorted(recent)}
         memory = replace(memory, known=frozenset(known), lost_at_s=kept, hold=None)
         fresh = any(_is_fresh(at_s, now_s, rules) for at_s in kept.values())
-        if fresh and _too_many(recent | (fading & live), known):
+        if fresh and rules.is_mass(recent | (fading & live), known):
             return Losses(held=recent, memory=memory, wake_at_s=now_s + FADING_S, ended=ended)
         return Losses(held=frozenset(), memory=memory, ended=ended)
     hold = Hold(machines=frozenset(recent), until_s=now_s + rules.hold_s)
@@ -199,7 +206,7 @@ def _continue_hold(
         ended = f"{len(gone)} machines are still missing and given up: {_names(gone)}"
         return _consider_hold(memory, live=live, now_s=now_s, rules=rules, over=gone, ended=ended)
     known = live | waiting
-    if not _too_many(waiting, known):
+    if not rules.is_mass(waiting, known):
         until_s = min(hold.until_s, now_s + rules.machine_ttl_s)
         return _holding(memory, Hold(machines=waiting, until_s=until_s), known)
     newcomers = waiting - hold.machines
@@ -230,10 +237,6 @@ def _recent(memory: EngineMemory, now_s: float, rules: LossRules) -> frozenset[M
     return frozenset(
         machine for machine, at_s in memory.lost_at_s.items() if now_s - at_s < rules.machine_ttl_s
     )
-
-
-def _too_many(lost: Set[MachineId], known: Set[MachineId]) -> bool:
-    return len(lost) > 1 and len(lost) * BRAKE_PART > len(known)
 
 
 def _names(machines: Set[MachineId]) -> str:

@@ -8,10 +8,11 @@ from `losses`. Reasons are sentences that the log, the events and `fleetctl` sho
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from engine.facts import Facts, is_template
 from engine.fencing import Fences
-from engine.losses import EngineMemory, Losses, LossRules, weigh_losses
+from engine.losses import BRAKE_PART, EngineMemory, Losses, LossRules, weigh_losses
 from engine.reasons import short, summarise
 from engine.settle import Outcome, Settler
 from engine.tasks import Task, TaskKind
@@ -25,14 +26,19 @@ TEMPLATE = "it is a template: start an instance of it"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanSettings:
-    """How long a machine's lease is, and how long a mass loss is not believed."""
+    """How long a machine's lease is, and how long a mass loss, of how many, is not believed."""
 
     machine_ttl_s: float = 6.0
     mass_loss_hold_s: float = 120.0
+    mass_loss_part: Fraction = BRAKE_PART
 
     @property
     def loss_rules(self) -> LossRules:
-        return LossRules(machine_ttl_s=self.machine_ttl_s, hold_s=self.mass_loss_hold_s)
+        return LossRules(
+            machine_ttl_s=self.machine_ttl_s,
+            hold_s=self.mass_loss_hold_s,
+            part=self.mass_loss_part,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -62,6 +63,8 @@ class Config:
     api_cafile: Path | None = None
     api_insecure: bool = False
     mass_loss_hold_s: float = 300.0
+    mass_loss_part: Fraction = Fraction(1, 3)
+    fence_margin_s: float = 0.0
 
 
 def load_config(
@@ -249,6 +252,16 @@ def _agent_ttl(value: str) -> float:
     return ttl_s
 
 
+def _part(value: str) -> Fraction:
+    try:
+        part = Fraction(value)
+    except (ValueError, ZeroDivisionError):
+        part = Fraction(-1)
+    if not 0 <= part <= 1:
+        raise ValueError("write a part of all machines, from 0 to 1, as 1/3 or 0.5")
+    return part
+
+
 def _servers(value: str) -> tuple[str, ...]:
     listed = (word.strip(" \t\"'") for word in value.strip("[] \t").split(","))
     return tuple(_server(word) for word in listed if word)
@@ -322,6 +335,8 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "api_cafile": ("api_cafile", _absolute_path),
     "api_insecure": ("api_insecure", _go_bool),
     "mass_loss_hold": ("mass_loss_hold_s", parse_duration),
+    "mass_loss_part": ("mass_loss_part", _part),
+    "fence_margin": ("fence_margin_s", parse_duration),
 }
 
 OPTIONS = tuple(_OPTIONS)
@@ -348,6 +363,11 @@ def _meaningless(setting: _Setting) -> Iterator[str]:
 
 
 def _check_pairs(config: Config) -> None:
+    if config.fence_margin_s > config.agent_ttl_s / 2:
+        raise InvalidRequest(
+            f"fence_margin={config.fence_margin_s:g}s is more than half of "
+            f"agent_ttl={config.agent_ttl_s:g}s, which leaves no time to renew the lease"
+        )
     if (config.etcd_keyfile is None) != (config.etcd_certfile is None):
         raise InvalidRequest("etcd_keyfile and etcd_certfile are of use together only: set both")
     api_files = (config.api_certfile, config.api_keyfile, config.api_cafile)

@@ -116,6 +116,21 @@ async def test_unit_is_stopped_a_margin_before_the_lease_can_have_ended(tmp_path
         assert await made.start() == "assert"
 
 
+async def test_margin_can_be_set(tmp_path: Path) -> None:
+    made = Bench(tmp_path)
+    made.fence = Fence(
+        made.systemd, tmp_path / "fence", ttl_s=TTL_S, margin_s=3.0, changed=lambda: None
+    )
+    made.fence.want(True, may_raise=True)
+    async with running(made.fence):
+        renewed_s = now_s()
+        made.fence.renewed(renewed_s)
+        await asyncio.sleep(0.1)
+
+        assert made.fence.generation(renewed_s + 2.9)
+        assert not made.fence.generation(renewed_s + 3.0)
+
+
 async def test_renewals_keep_the_unit_and_leave_one_timer(tmp_path: Path) -> None:
     async with bench(tmp_path) as made:
         await made.start()

@@ -1,5 +1,7 @@
 """The brake and the amnesty, as scripts of which machines live when."""
 
+from fractions import Fraction
+
 import pytest
 
 from engine.losses import (
@@ -290,3 +292,19 @@ def test_an_outage_does_not_end_a_hold() -> None:
     holding = weigh(memory, "a", 1).memory.after_outage(amnesty_until_s=20)
     assert weigh(holding, "a", 10).held >= ids("bc")
     assert weigh(holding, "a", 21).held == ids("bc")
+
+
+@pytest.mark.parametrize(
+    ("part", "lost", "is_mass"),
+    [
+        pytest.param(Fraction(1, 3), "ab", True, id="two of five are more than a third"),
+        pytest.param(Fraction(1, 2), "ab", False, id="and less than half"),
+        pytest.param(Fraction(0), "a", False, id="one alone never is"),
+        pytest.param(Fraction(0), "ab", True, id="two always are"),
+        pytest.param(Fraction(1), "abcde", False, id="nothing is ever held"),
+    ],
+)
+def test_how_many_are_a_mass_can_be_set(part: Fraction, lost: str, *, is_mass: bool) -> None:
+    rules = LossRules(machine_ttl_s=6.0, hold_s=60.0, part=part)
+
+    assert rules.is_mass(set(map(MachineId, lost)), set(map(MachineId, "abcde"))) is is_mass

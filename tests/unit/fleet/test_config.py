@@ -1,5 +1,6 @@
 """fleetd's settings: the grammar of the file, what comes before what, what is refused and how."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,8 @@ def test_every_option_can_be_set() -> None:
         api_keyfile=/ak
         api_cafile=/aca
         mass_loss_hold=1m30s
+        mass_loss_part=1/2
+        fence_margin=500ms
     """)
 
     assert config == Config(
@@ -92,6 +95,8 @@ def test_every_option_can_be_set() -> None:
         api_keyfile=Path("/ak"),
         api_cafile=Path("/aca"),
         mass_loss_hold_s=90.0,
+        mass_loss_part=Fraction(1, 2),
+        fence_margin_s=0.5,
     )
 
 
@@ -153,6 +158,9 @@ def test_file_that_is_malformed_is_refused_with_its_line(text: str, message: str
         pytest.param("enable_grpc = maybe", "write true or false", id="of an option of old"),
         pytest.param("agent_ttl = 30", "write for example 30s", id="a duration without a unit"),
         pytest.param("agent_ttl = 1s", "the shortest that stores can keep is 2s", id="too short"),
+        pytest.param("mass_loss_part = 2", "a part of all machines", id="more than all"),
+        pytest.param("mass_loss_part = 1/0", "a part of all machines", id="a part of nothing"),
+        pytest.param("mass_loss_part = some", "a part of all machines", id="no part"),
         pytest.param("mass_loss_hold = long", "is no duration", id="no duration"),
         pytest.param("etcd_request_timeout = 0", "number of seconds above 0", id="no time at all"),
         pytest.param("etcd_request_timeout = inf", "number of seconds above 0", id="for ever"),
@@ -205,6 +213,7 @@ def test_password_in_a_url_is_refused_and_not_repeated() -> None:
             "contradict each other",
             id="TLS and none",
         ),
+        pytest.param("fence_margin=4s", "more than half of agent_ttl=6s", id="no time left"),
         pytest.param("etcd_password=p", "etcd_password is set without etcd_username", id="no user"),
     ],
 )
