@@ -19,7 +19,9 @@ The heartbeat's thread runs this, with a connection of its own, so that a busy a
 """
 
 import asyncio
+import contextlib
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +119,7 @@ class Fence:
         self._changed = changed
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
+        self._moved = asyncio.Event()
         self._wanted = False
         self._may_raise = False
         self._renewed_s: float | None = None
@@ -146,6 +149,26 @@ class Fence:
         """The lease was renewed by a request that was sent after `at_s` (monotonic)."""
         self._renewed_s = at_s
         self._news.set()
+
+    async def catch_up(self, timeout_s: float) -> None:
+        """Return when the fence stands as long as the last renewal allows, or the time is over.
+
+        So a fleetd that is stopped leaves the one after it all the time there is.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._is_behind:
+                    self._moved.clear()
+                    await self._moved.wait()
+
+    @property
+    def _is_behind(self) -> bool:
+        return self._wanted and self._armed is not None and self._armed.until_s < self._end_s
+
+    @property
+    def _end_s(self) -> float:
+        """How long the fence may stand."""
+        return -math.inf if self._renewed_s is None else self._renewed_s + self._holds_s
 
     async def run(self) -> None:
         """Keep the fence up for ever, while it is wanted and the lease is renewed."""
@@ -182,11 +205,10 @@ class Fence:
 
     async def _raise(self) -> None:
         """Have the fence come down as late as the last renewal allows."""
-        clock = asyncio.get_running_loop().time
-        if self._renewed_s is None:
-            return
-        until_s = self._renewed_s + self._holds_s
-        if clock() >= until_s or (self._armed is not None and self._armed.until_s >= until_s):
+        until_s = self._end_s
+        if asyncio.get_running_loop().time() >= until_s or (
+            self._armed is not None and self._armed.until_s >= until_s
+        ):
             return
         await self._arm(until_s)
         since_s = await self._systemd.active_since(LEASE)
@@ -222,6 +244,7 @@ class Fence:
 
     def _take(self, armed: Armed | None) -> None:
         old, self._armed = self._armed, armed
+        self._moved.set()
         if (old and old.generation) == (armed and armed.generation):
             return
         if armed is not None:

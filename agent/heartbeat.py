@@ -111,7 +111,9 @@ class Membership:
         try:
             async with asyncio.timeout(LEAVE_S):
                 if not revoke:
+                    began_s = asyncio.get_running_loop().time()
                     await self._store.renew(lease)
+                    self._tell_renewed(began_s)
                     return
                 departure = await self._store.grant(DEPARTURE_S)
                 await self._registry.depart(self._machine().id, departure)
@@ -306,18 +308,24 @@ class Heartbeat:
             session=self._tell,
             renewed=self._fence.renewed if self._fence else lambda _: None,
         )
-        running = [asyncio.create_task(_for_ever(self._membership.run))]
-        if self._fence is not None:
-            running.append(asyncio.create_task(_for_ever(self._fence.run)))
+        member = asyncio.create_task(_for_ever(self._membership.run))
+        fencing = [asyncio.create_task(_for_ever(self._fence.run))] if self._fence else []
         await self._ending.wait()
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await _ended(member)
         await self._membership.leave(revoke=self._revoke)
+        if self._fence is not None:
+            await self._fence.catch_up(LEAVE_S)
+        await _ended(*fencing)
         await store.close()
 
     def _tell(self, lease: LeaseId | None) -> None:
         self._main.call_soon_threadsafe(self._on_session, lease)
+
+
+async def _ended(*tasks: "asyncio.Task[None]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _for_ever(run: Callable[[], Awaitable[None]]) -> None:

@@ -197,6 +197,28 @@ async def test_fleetd_that_starts_anew_adopts_the_fence_without_a_gap(tmp_path: 
         assert len(await made.systemd.matching("fleet-fence@*.timer")) == 1
 
 
+async def test_last_renewal_is_caught_up_with_before_the_end(tmp_path: Path) -> None:
+    async with bench(tmp_path) as made:
+        await made.start()
+        await asyncio.sleep(1)
+        made.fence.renewed(now_s())
+        await made.fence.catch_up(2.0)
+        ended_s = now_s()
+    assert now_s() - ended_s < 1
+    await asyncio.sleep(HOLDS_S - 0.2)
+    assert made.is_up
+
+
+async def test_catching_up_ends_though_systemd_does_not_answer(tmp_path: Path) -> None:
+    async with bench(tmp_path) as made:
+        made.systemd.fail_with(Unavailable("the bus is gone, for a test"))
+        made.fence.renewed(now_s() + 1)
+        before_s = now_s()
+        await made.fence.catch_up(2.0)
+
+        assert now_s() - before_s > 1.9
+
+
 async def test_systemd_that_does_not_answer_costs_the_units_and_no_more(tmp_path: Path) -> None:
     async with bench(tmp_path) as made:
         await made.start()
