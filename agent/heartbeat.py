@@ -16,7 +16,7 @@ import threading
 from collections.abc import Awaitable, Callable
 
 from agent.fence import Fence
-from fleet.errors import Unavailable
+from fleet.errors import MALFORMED, Unavailable
 from fleet.keys import Keys
 from fleet.machine import Machine, decode_machine
 from fleet.registry import Registry
@@ -343,7 +343,7 @@ def _decode(entry: Entry | None) -> Machine | None:
         return None
     try:
         return decode_machine(json.loads(entry.value))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except MALFORMED:
         return None
 
 

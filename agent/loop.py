@@ -268,6 +268,12 @@ class Agent:
             self._last_row = self._mirror.revision
         return rows
 
+    def _unreadable(self) -> frozenset[UnitName]:
+        """The units of which there is a row that cannot be read."""
+        prefix = self._registry.keys.schedule_of(self._machine)
+        named = {UnitName(key.removeprefix(prefix)) for key in self._mirror.entries}
+        return frozenset(named - self._rows.keys())
+
     async def _believes_emptiness(self, local: Iterable[UnitName]) -> bool:
         if self._mirror.entries:
             return True  # there are rows, though none that can be read
@@ -305,6 +311,7 @@ class Agent:
             starting=self._actor.starting,
             stopping=self._actor.stopping,
             resting=self._actor.resting(asyncio.get_running_loop().time()),
+            unreadable=frozenset() if self._departing else self._unreadable(),
         )
         return self._fenced.observe(here)
 

@@ -73,7 +73,8 @@ class Here:
 
     `foreign` has the path of the file by which systemd knows a unit that is not fleet's.
     `starting` are units whose start job runs, `stopping` those whose stop job does; `resting` are
-    units that failed to do something a moment ago. `lease` is the generation of the machine's lease
+    units that failed to do something a moment ago. `unreadable` are those of whose row nothing can
+    be read, which is no reason to touch them. `lease` is the generation of the machine's lease
     while its fence is up, and `fallen` are fenced units that the fence has stopped.
     """
 
@@ -83,6 +84,7 @@ class Here:
     starting: frozenset[UnitName] = frozenset()
     stopping: frozenset[UnitName] = frozenset()
     resting: frozenset[UnitName] = frozenset()
+    unreadable: frozenset[UnitName] = frozenset()
     lease: str = ""
     fallen: frozenset[UnitName] = frozenset()
 
@@ -115,7 +117,7 @@ def plan(
     """
     draft = _Draft(desired, here, files, machine, unwanted)
     for unit in sorted(desired.keys() | here.local.keys()):
-        if unit in here.stopping or unit in here.resting:
+        if unit in here.stopping or unit in here.resting or unit in here.unreadable:
             continue
         row = desired.get(unit)
         if row is None:

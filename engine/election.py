@@ -20,7 +20,7 @@ from fleet.errors import FleetError, Unavailable
 from fleet.machine import MachineId
 from fleet.registry import Registry
 from fleet.store.mirror import RETRY_S, Mirror
-from fleet.store.port import LeaseId, LeaseLost
+from fleet.store.port import Delete, Entry, Guard, LeaseId, LeaseLost
 
 _log = logging.getLogger(__name__)
 
@@ -86,9 +86,9 @@ class Election:
             if not mirror.is_current:
                 if mirror.outages:
                     self._note_outage()
-            elif self._registry.keys.engine not in mirror.entries:
+            elif _is_vacant(entry := mirror.entries.get(self._registry.keys.engine)):
                 try:
-                    term = await self._try()
+                    term = await self._try(over=entry)
                 except Unavailable as error:
                     level = logging.DEBUG if self._try_fails else logging.WARNING
                     _log.log(level, "the engine cannot stand for election: %s", error)
@@ -104,13 +104,17 @@ class Election:
     def _note_outage(self) -> None:
         self.unavailable_at_s = _now_s()
 
-    async def _try(self) -> Term | None:
-        """Take the leader key if it is free."""
+    async def _try(self, *, over: Entry | None) -> Term | None:
+        """Take the leader key if it is free, or still what no engine has written."""
         asked_at_s = _now_s()
         store = self._registry.store
         lease = await store.grant(self._settings.ttl_s)
         leader = None
         try:
+            if over is not None:
+                _log.warning("the leader key holds what no engine has written: it is removed")
+                guard = Guard(over.key, modified=over.modified)
+                await store.commit([guard], [Delete(over.key)])
             leader = await self._registry.acquire_leadership(self._machine, lease)
         except LeaseLost:
             return None
@@ -164,6 +168,11 @@ class Election:
 
     def _valid_until_s(self, asked_at_s: float) -> float:
         return asked_at_s + self._settings.ttl_s - self._settings.margin_s
+
+
+def _is_vacant(entry: Entry | None) -> bool:
+    """Whether nobody leads: a leader's key has a lease, and what has none would stay for ever."""
+    return entry is None or entry.lease is None
 
 
 def _now_s() -> float:

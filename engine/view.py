@@ -120,7 +120,7 @@ class View:
     # Each forgets what it knew of the key before it reads the entry, which may be malformed.
 
     def _read_unit(self, rest: str, entry: Entry | None) -> None:
-        unit = UnitName(intern(rest))
+        unit = UnitName(intern(parse_name(rest)))  # a key that names no unit is about none
         if entry is None:
             self.facts.drop_unit(unit)
             return

@@ -73,6 +73,15 @@ def parse_name(text: str) -> UnitName:
     return UnitName(text)
 
 
+def is_name(text: str) -> bool:
+    """Whether the text can be a unit's name."""
+    try:
+        parse_name(text)
+    except InvalidName:
+        return False
+    return True
+
+
 def split_name(name: str) -> NameParts:
     """The parts of a name; a name without a dot has an empty suffix."""
     stem, dot, suffix = name.rpartition(".")
