@@ -36,6 +36,9 @@ class EtcdFault(FleetError):
         super().__init__(words)
 
 
+# The one refusal that comes as plain text (etcd, auth/store.go and embed/serve.go).
+COMMON_NAME = "CommonName of client sending a request against gateway"
+
 # Fragments of etcd's error messages (api/v3rpc/rpctypes/error.go) with what they mean, and in
 # whose words; "" keeps etcd's own. The first that fits counts.
 _MESSAGES: tuple[tuple[str, Fault, str], ...] = (
@@ -47,6 +50,12 @@ _MESSAGES: tuple[tuple[str, Fault, str], ...] = (
     ("user name is empty", Fault.TOKEN, "it asks for a user and a password"),
     ("authentication is not enabled", Fault.NO_AUTH, ""),
     ("authentication failed", Fault.DENIED, "it refuses this user or password"),
+    (
+        COMMON_NAME,
+        Fault.DENIED,
+        "once it has users, its gateway takes no client certificate with a common name (CN): "
+        "issue one without",
+    ),
     ("permission denied", Fault.DENIED, "this user may not use the keys of fleet there"),
     ("no leader", Fault.NOT_DONE, "no leader: the etcd cluster has lost its quorum"),
     ("too many requests", Fault.NOT_DONE, "it is overloaded"),

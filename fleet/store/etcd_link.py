@@ -26,7 +26,7 @@ import httpx
 from fleet.errors import InvalidRequest, Unavailable
 from fleet.store import etcd_wire as wire
 from fleet.store.connect import EtcdSettings
-from fleet.store.etcd_faults import Document, EtcdFault, Fault, decode_fault
+from fleet.store.etcd_faults import COMMON_NAME, Document, EtcdFault, Fault, decode_fault
 from fleet.store.etcd_pulse import Pulse
 
 _log = logging.getLogger(__name__)
@@ -193,7 +193,7 @@ class EtcdLink:
         try:
             document = wire.decode_document(content)
         except EtcdFault:
-            document = {}
+            document = {"message": COMMON_NAME} if COMMON_NAME.encode() in content else {}
         return decode_fault(response.status_code, document)
 
     def _headers(self) -> dict[str, str]:

@@ -342,7 +342,7 @@ def decode_document(text: str | bytes) -> Document:
     """The JSON object; raises EtcdFault for anything else."""
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise foreign_answer("it is not JSON") from error
     if not isinstance(document, dict):
         raise foreign_answer("it is not a JSON object")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -153,11 +154,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
             f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name}"
             f" -keyout {name}.key -out {name}.pem",
         )
-    for name, where, authority in (
-        ("server", "IP:127.0.0.1", "ca"),
-        ("client", "DNS:client", "ca"),
-        ("stranger", "DNS:stranger", "other"),
-        ("misnamed", "IP:10.9.9.9", "ca"),
+    for name, subject, where, authority in (
+        ("server", "/CN=server", "IP:127.0.0.1", "ca"),
+        ("client", "/CN=client", "DNS:client", "ca"),
+        ("nameless", "/O=fleet", "DNS:client", "ca"),
+        ("stranger", "/CN=stranger", "DNS:stranger", "other"),
+        ("misnamed", "/CN=misnamed", "IP:10.9.9.9", "ca"),
     ):
         (place / f"{name}.cnf").write_text(
             f"subjectAltName={where}\nextendedKeyUsage=serverAuth,clientAuth\n"
@@ -165,7 +167,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _openssl(
             place,
             "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
-            f" -subj /CN={name} -keyout {name}.key -out {name}.csr",
+            f" -subj {subject} -keyout {name}.key -out {name}.csr",
         )
         _openssl(
             place,
@@ -270,3 +272,69 @@ async def test_plain_http_to_a_tls_server_is_a_clear_error(secured: dict[str, st
     async with connected([url]) as store:
         with pytest.raises(Unavailable, match=url):
             await store.read("/fleet/")
+
+
+# The recipe of docs/security.md
+
+RECIPE = re.compile(r"<!-- a test runs this -->\n```sh\n(.*?)```", re.DOTALL)
+PAGE = Path(__file__).parents[2] / "docs" / "security.md"
+
+
+@pytest.fixture
+def hardened(certificates: Path, tmp_path: Path) -> Iterator[EtcdCluster]:
+    """An etcd with TLS, client certificates, and users as the page makes them."""
+    files = {"cert": "client.pem", "key": "client.key", "cacert": "ca.pem"}
+    (recipe,) = RECIPE.findall(PAGE.read_text())
+    tls = EtcdTls(
+        certfile=certificates / "server.pem",
+        keyfile=certificates / "server.key",
+        cafile=certificates / "ca.pem",
+    )
+    with start_etcd(tmp_path, binary=DEBIAN_ETCD, tls=tls) as cluster:
+        environment = {f"ETCDCTL_{key.upper()}": str(certificates / files[key]) for key in files}
+        environment |= {"ETCDCTL_ENDPOINTS": cluster.urls[0], "PATH": os.environ["PATH"]}
+        environment |= {"ROOT_PASSWORD": "r", "FLEET_PASSWORD": USER["password"]}
+        subprocess.run(["sh", "-ec", recipe], env=environment, check=True, capture_output=True)
+        yield cluster
+
+
+async def test_recipe_of_the_page_gives_fleet_its_keys_and_no_others(
+    hardened: EtcdCluster, certificates: Path
+) -> None:
+    settings = shown(certificates, "nameless", "ca")
+    async with connected(hardened.urls, **settings, **USER) as store:
+        lease = await store.grant(30)
+        revision = (await store.commit([], [Put("/fleet/a", b"1", lease)])).revision
+        assert await next_key(store.watch("/fleet/", revision - 1)) == "/fleet/a"
+        await store.renew(lease)
+        for act in (store.read("/other/"), store.commit([], [Put("/other/a", b"1")])):
+            with pytest.raises(Unavailable, match="may not use the keys of fleet"):
+                await act
+    async with connected(hardened.urls, **settings) as store:
+        with pytest.raises(Unavailable, match="it asks for a user and a password"):
+            await store.read("/fleet/")
+    named = shown(certificates, "client", "ca")
+    async with connected(hardened.urls, **named, **USER) as store:
+        with pytest.raises(Unavailable, match="no client certificate with a common name"):
+            await store.read("/fleet/")
+    del settings["certfile"], settings["keyfile"]
+    async with connected(hardened.urls, **settings, **USER) as store:
+        with pytest.raises(Unavailable, match=REFUSED):
+            await store.read("/fleet/")
+
+
+@pytest.mark.parametrize("kind", ["READ", "WRITE"])
+async def test_role_that_is_too_small_is_told_of(guarded: EtcdCluster, kind: str) -> None:
+    token = root_token(guarded)
+    key = {"key": "L2ZsZWV0Lw==", "range_end": "L2ZsZWV0MA=="}
+    for path, document in (
+        ("role/revoke", {"role": "fleet", **key}),
+        ("role/grant", {"name": "fleet", "perm": {"permType": kind, **key}}),
+    ):
+        await asyncio.to_thread(guarded.call, f"/v3/auth/{path}", document, token=token)
+    async with connected(guarded.urls, **USER) as store:
+        refused = (
+            store.commit([], [Put("/fleet/a", b"1")]) if kind == "READ" else store.read("/fleet/")
+        )
+        with pytest.raises(Unavailable, match="may not use the keys of fleet"):
+            await refused
