@@ -6,11 +6,10 @@ tests, so each test keeps below a prefix of its own and speaks of revisions rela
 
 import asyncio
 import itertools
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 import pytest
 
@@ -19,8 +18,6 @@ from fleet.keys import Keys
 from fleet.names import UnitName
 from fleet.registry import Registry, UnitChange
 from fleet.states import TargetState
-from fleet.store.etcd import EtcdStore
-from fleet.store.memory import MemoryStore
 from fleet.store.port import (
     MAX_TXN_OPS,
     MAX_VALUE_BYTES,
@@ -35,73 +32,14 @@ from fleet.store.port import (
     Put,
     Store,
 )
-from fleet.store.sqlite import SqliteDatabase, SqliteStore
-from fleet.testing.etcd import DEBIAN_ETCD, EtcdCluster, packaged_etcd, start_etcd
+from fleet.store.sqlite import SqliteDatabase
 from fleet.unit import parse_unit
+from tests.contract.places import EtcdPlace, MemoryPlace, Place, SqlitePlace
 
 # etcd lengthens shorter leases to this, which follows from its election timeout.
 TTL_S = 2
 WAIT_S = 15
 NEVER = LeaseId("7587871545111223344")
-
-
-class Place(Protocol):
-    prefix: str
-
-    def connect(self) -> Store: ...
-
-    async def compact(self, revision: int) -> None: ...
-
-
-class MemoryPlace:
-    prefix = "/t/"
-
-    def __init__(self) -> None:
-        self._store = MemoryStore()
-
-    def connect(self) -> Store:
-        return self._store.connect()
-
-    async def compact(self, revision: int) -> None:
-        self._store.compact(revision)
-
-
-class SqlitePlace:
-    prefix = "/t/"
-
-    def __init__(self, database: SqliteDatabase) -> None:
-        self._database = database
-
-    def connect(self) -> Store:
-        return SqliteStore(self._database)
-
-    async def compact(self, revision: int) -> None:
-        self._database.compact(revision)
-
-
-class EtcdPlace:
-    def __init__(self, cluster: EtcdCluster) -> None:
-        self._cluster = cluster
-        self.prefix = f"/{uuid.uuid4()}/"
-
-    def connect(self) -> Store:
-        return EtcdStore(self._cluster.settings)
-
-    async def compact(self, revision: int) -> None:
-        order = {"revision": str(revision), "physical": True}
-        await asyncio.to_thread(self._cluster.call, "/v3/kv/compaction", order)
-
-
-@pytest.fixture(scope="session")
-def etcd_3_4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
-    with start_etcd(tmp_path_factory.mktemp("etcd34"), binary=DEBIAN_ETCD) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="session")
-def etcd_3_5(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
-    with start_etcd(tmp_path_factory.mktemp("etcd35"), binary=packaged_etcd()) as cluster:
-        yield cluster
 
 
 @pytest.fixture(
