@@ -37,6 +37,7 @@ from fleet.notify import listen_sockets, notify, watchdog_interval_s
 from fleet.registry import Registry
 from fleet.store.connect import EtcdSettings, StoreFactory, store_factory
 from fleet.store.port import LeaseId
+from fleet.sync.follower import Follower
 
 _log = logging.getLogger(__name__)
 
@@ -106,6 +107,12 @@ class Daemon:
             fence=fence,
         )
         self._main = asyncio.get_running_loop()
+        engine = Engine(
+            registry,
+            machine=self._machine_id,
+            settings=_engine_settings(config),
+            trouble_s=heartbeat.trouble_s,
+        )
         parts = _Parts(
             systemd=systemd,
             agent=Agent(
@@ -119,12 +126,8 @@ class Daemon:
                 machine=self._machine_id,
                 fence=fence,
             ),
-            engine=Engine(
-                registry,
-                machine=self._machine_id,
-                settings=_engine_settings(config),
-                trouble_s=heartbeat.trouble_s,
-            ),
+            engine=engine,
+            follower=Follower(registry, config.data_directory / "sync", lambda: engine.leader),
             heartbeat=heartbeat,
         )
         self._parts = parts
@@ -154,6 +157,8 @@ class Daemon:
         """Run every part until a signal says so, or one of them ends, which is an error."""
         running = [
             asyncio.create_task(parts.agent.run(), name="agent"),
+            asyncio.create_task(parts.follower.run(), name="sync"),
+            asyncio.create_task(parts.follower.run(), name="sync"),
             asyncio.create_task(self._keep_address(), name="address"),
             asyncio.create_task(self._keep_watchdog(), name="watchdog"),
         ]
@@ -294,6 +299,7 @@ class _Parts:
     systemd: DbusSystemd
     agent: Agent
     engine: Engine
+    follower: Follower
     heartbeat: Heartbeat
 
 

@@ -31,6 +31,7 @@ _GROUPS = {
         "diff": "Show what would change if the cluster matched a folder",
         "apply": "Make the cluster match a folder of unit files",
         "export": "Write the cluster's units to a folder",
+        "sync": "Have the cluster follow a git repository",
     },
     "To see what there is": {
         "list-machines": "List the machines of the cluster",

@@ -14,6 +14,7 @@ from typing import Self
 from engine.election import Election, Term
 from engine.leading import EngineSettings, Leading
 from engine.tally import EngineStats, Tally
+from fleet.cluster import Leader
 from fleet.machine import MachineId
 from fleet.registry import Registry
 
@@ -54,6 +55,11 @@ class Engine:
     def is_leading(self) -> bool:
         """Whether this engine decides for the cluster now."""
         return self._term is not None and self._term.is_valid
+
+    @property
+    def leader(self) -> Leader | None:
+        """The fence of this engine's writes while it leads, else None."""
+        return self._term.leader if self._term is not None and self._term.is_valid else None
 
     @property
     def stats(self) -> EngineStats:

@@ -84,6 +84,11 @@ class Keys:
         return f"{self.changes}uploads/"
 
     @property
+    def sync(self) -> str:
+        """What repository is followed, and how far that came (`fleet.sync`)."""
+        return f"{self.root}sync/"
+
+    @property
     def engine(self) -> str:
         return f"{self.root}engine"
 

@@ -159,13 +159,18 @@ class Registry:
     # Users' changes
 
     async def apply(
-        self, changes: Sequence[UnitChange], *, by: str, at_revision: int | None = None
+        self,
+        changes: Sequence[UnitChange],
+        *,
+        by: str,
+        at_revision: int | None = None,
+        fence: Leader | None = None,
     ) -> dict[UnitName, bool]:
         """Make all of the changes or none, and say of each whether the unit's contents are new.
 
         Of a unit that was to be destroyed it is said whether it was there. A machine stops its
         units when it learns that they are gone. With `at_revision` nothing of any unit may have
-        changed since then (`Cluster.latest_change`).
+        changed since then (`Cluster.latest_change`), and with a `fence` that leader has to lead.
 
         Raises NotFound for a unit that is neither stored nor given contents; Conflict if somebody
         changed one of the units at the same moment, or any since `at_revision`; InvalidRequest if
@@ -182,7 +187,9 @@ class Registry:
             known = {name: entry for name, entry in stored.items() if entry}
             decided = decide_writes(changes, known, by=by, at_s=time.time())
             upload = upload if upload.lasts(snapshot) else Upload(self.store, self.keys)
-            if await self._write(decided.writes, upload, by=by, latest=latest, at=at_revision):
+            more = [] if at_revision is None else [Guard(self.keys.latest_change, modified=latest)]
+            more += [Guard(self.keys.engine, created=fence.created)] if fence else []
+            if await self._write(decided.writes, upload, by=by, latest=latest, more=more):
                 return dict(decided.outcome)
         raise Conflict("other units change all the time; try again")
 
@@ -214,9 +221,15 @@ class Registry:
         return [self.keys.unit(change.name) for change in changes]
 
     async def _write(
-        self, writes: Sequence[UnitWrite], upload: Upload, *, by: str, latest: int, at: int | None
+        self,
+        writes: Sequence[UnitWrite],
+        upload: Upload,
+        *,
+        by: str,
+        latest: int,
+        more: Sequence[Guard],
     ) -> bool:
-        """Write what was decided on; False if it has to be decided on anew."""
+        """Write what was decided on, unless `more` guards fail; False if it has to be anew."""
         if not writes:
             return True
         keys = self.keys
@@ -227,15 +240,14 @@ class Registry:
         files = {
             keys.file(text_digest(w.file.text)): w.file.text.encode() for w in writes if w.file
         }
-        guards = [write.guard(keys) for write in writes]
-        guards += [] if at is None else [Guard(keys.latest_change, modified=at)]
+        guards = [*(write.guard(keys) for write in writes), *more]
         whole = [*operations, *(Put(key, value) for key, value in files.items())]
         if fits(len(guards), whole):
             commit = await self.transactions.commit(guards, whole)
             return commit.succeeded or await self._check_unchanged(writes)
         if await upload.add(files):
             return False  # that took a while: look again before it is made
-        return await self.transactions.commit_large(latest, operations, upload)
+        return await self.transactions.commit_large(latest, operations, upload, more)
 
     async def _check_unchanged(self, writes: Sequence[UnitWrite]) -> bool:
         """False if the units are as they were seen; raises Conflict if they have changed."""

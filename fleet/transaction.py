@@ -82,9 +82,13 @@ class Transactions:
         return await self._store.commit(guards, [*operations, self._mark()])
 
     async def commit_large(
-        self, latest: int, operations: Sequence[Operation], upload: "Upload"
+        self,
+        latest: int,
+        operations: Sequence[Operation],
+        upload: "Upload",
+        more: Sequence[Guard] = (),
     ) -> bool:
-        """Make a change of any size, unless units changed since the revision `latest`.
+        """Make a change of any size, unless units changed since `latest` or `more` guards fail.
 
         The contents that it needs have to be in the `upload`. True once the change is made, though
         it may be for others to complete it. Raises InvalidRequest for one that is too large.
@@ -94,6 +98,7 @@ class Transactions:
             Guard(keys.pending_change, created=0),
             Guard(keys.latest_change, modified=latest),
             *upload.guards,
+            *(guard for guard in more if guard.key != keys.latest_change),
         ]
         pending = Put(keys.pending_change, encode_list(operations, keys))
         commit = await self._store.commit(guards, [pending, self._mark(), *upload.removal])

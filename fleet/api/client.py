@@ -39,6 +39,7 @@ from fleet.api.schema import (
     decode_unit,
     encode_unit,
 )
+from fleet.api.syncing import SyncReport, decode_sync
 from fleet.api.why import Why, decode_why
 from fleet.cluster import Hold
 from fleet.errors import FleetError, InvalidRequest, NotFound, Unavailable
@@ -48,6 +49,7 @@ from fleet.foresight import Foreseen
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
 from fleet.registry import UnitChange
+from fleet.sync.values import SyncSettings, encode_settings
 
 _T = TypeVar("_T")
 
@@ -223,6 +225,27 @@ class FleetClient:
         if _is_unknown_here(response):
             raise NotFound("no machines are held")
         self._check(response)
+
+    # The repository that is followed
+
+    async def sync(self) -> SyncReport:
+        """What is followed, how far it came, and what has drifted."""
+        response = await self._send("GET", "sync")
+        self._check_ours(response)
+        return self._decoded(response, decode_sync)
+
+    async def set_sync(self, settings: SyncSettings) -> None:
+        """Have the cluster follow this; raises InvalidRequest."""
+        body = render(encode_settings(settings))
+        self._check_ours(await self._send("PUT", "sync", content=body))
+
+    async def sync_now(self) -> None:
+        """Have the leader look at the repository now; raises NotFound if none is followed."""
+        self._check_ours(await self._send("POST", "sync"))
+
+    async def stop_sync(self) -> None:
+        """Have the cluster follow nothing; raises NotFound if nothing is followed."""
+        self._check_ours(await self._send("DELETE", "sync"))
 
     # Watching
 

@@ -34,6 +34,10 @@ class Endpoint(StrEnum):
     CHANGES = "changes"
     GET_INVENTORY = "get_inventory"
     PLAN_UNITS = "plan_units"
+    GET_SYNC = "get_sync"
+    SET_SYNC = "set_sync"
+    SYNC_NOW = "sync_now"
+    STOP_SYNC = "stop_sync"
     WATCH = "watch"
 
     @property
@@ -54,6 +58,9 @@ _WRITES = frozenset(
         Endpoint.DESTROY_UNIT,
         Endpoint.CHANGE_MACHINES,
         Endpoint.RELEASE_HOLD,
+        Endpoint.SET_SYNC,
+        Endpoint.SYNC_NOW,
+        Endpoint.STOP_SYNC,
     }
 )
 
@@ -111,6 +118,15 @@ _COLLECTIONS = {
     "changes": _Resource(verbs={"GET": Endpoint.CHANGES}, refusal=_GET_ONLY),
     "events": _Resource(verbs={"GET": Endpoint.LIST_EVENTS}, refusal=_GET_ONLY),
     "inventory": _Resource(verbs={"GET": Endpoint.GET_INVENTORY}, refusal=_GET_ONLY),
+    "sync": _Resource(
+        verbs={
+            "GET": Endpoint.GET_SYNC,
+            "PUT": Endpoint.SET_SYNC,
+            "POST": Endpoint.SYNC_NOW,
+            "DELETE": Endpoint.STOP_SYNC,
+        },
+        refusal="only GET, PUT, POST and DELETE supported against this resource",
+    ),
     "plan": _Resource(
         verbs={"POST": Endpoint.PLAN_UNITS}, refusal="only POST supported against this resource"
     ),

@@ -27,6 +27,7 @@ from fleet.api.schema import (
     encode_page,
     encode_unit,
 )
+from fleet.api.syncing import SyncReport, decode_sync_settings, encode_sync
 from fleet.api.why import encode_why, explain
 from fleet.cluster import Cluster, UnitRecord
 from fleet.errors import Conflict, Denied, InvalidRequest, NotFound
@@ -37,6 +38,7 @@ from fleet.machine import MachineId
 from fleet.names import InvalidName, UnitName, parse_name
 from fleet.registry import Registry, UnitChange, renews_text
 from fleet.states import TargetState, UnitState
+from fleet.sync.book import SyncBook
 from fleet.unit import UnitFile
 
 _log = logging.getLogger(__name__)
@@ -90,6 +92,7 @@ class ApiService:
         self._may_serve = may_serve
         self._gather = gather
         self._foresee = foresee
+        self._sync = SyncBook(registry)
         self._answered: Counter[tuple[str, int]] = Counter()
 
     def readiness(self) -> Answer | None:
@@ -130,6 +133,10 @@ class ApiService:
             Endpoint.WHY: self._why,
             Endpoint.GET_INVENTORY: self._get_inventory,
             Endpoint.PLAN_UNITS: self._plan_units,
+            Endpoint.GET_SYNC: self._get_sync,
+            Endpoint.SET_SYNC: self._set_sync,
+            Endpoint.SYNC_NOW: self._sync_now,
+            Endpoint.STOP_SYNC: self._stop_sync,
         }
         return await endpoints[call.route.endpoint](call)
 
@@ -289,6 +296,26 @@ class ApiService:
         if told is None:
             raise NotFound(f"unit does not exist: {name}")
         return json_answer(encode_why(told))
+
+    # The repository that is followed
+
+    async def _get_sync(self, call: Call) -> Answer:
+        state, drift = await self._sync.state()
+        report = SyncReport(settings=state.settings, status=state.status, drift=drift)
+        return json_answer(encode_sync(report))
+
+    async def _set_sync(self, call: Call) -> Answer:
+        settings = decode_sync_settings(parse_request(call.body))
+        await self._sync.set(settings, by=self._signature(call.peer))
+        return Answer(status=204)
+
+    async def _sync_now(self, call: Call) -> Answer:
+        await self._sync.request(by=self._signature(call.peer))
+        return Answer(status=204)
+
+    async def _stop_sync(self, call: Call) -> Answer:
+        await self._sync.stop(by=self._signature(call.peer))
+        return Answer(status=204)
 
     # About the server
 

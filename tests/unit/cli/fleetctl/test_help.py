@@ -18,7 +18,7 @@ from tests.unit.cli.fleetctl.cluster import Cluster, Fleetctl
 
 WEB = "[Service]\nExecStart=/bin/sleep 100\n"
 # These need machines to go to, or would boot some; tests on booted machines run the like.
-_ELSEWHERE = frozenset({"journal", "sandbox", "ssh", "status"})
+_ELSEWHERE = frozenset({"journal", "sandbox", "ssh", "status", "sync"})
 
 
 def _commands() -> Iterator[tuple[str, ...]]:
