@@ -14,7 +14,7 @@ in between. What fits into one transaction is one. What does not goes in three s
 
 Nobody sees a change half-made: whoever reads units and finds a pending change (`settled`) first
 completes it and reads again, and nobody writes units while one is pending. The leader completes
-one whose writer has crashed. docs/decisions/0008-one-change-one-write.md has the refused ways.
+one whose writer has crashed. docs/decisions/0010-one-change-one-write.md has the refused ways.
 """
 
 import json
