@@ -87,6 +87,11 @@ class Registry:
         )
         return decode_cluster(keys, snapshot.entries.values(), snapshot.revision)
 
+    async def units(self) -> Cluster:
+        """The cluster's units alone, at one revision."""
+        snapshot = await self.transactions.settled(self.keys.units)
+        return decode_cluster(self.keys, snapshot.entries.values(), snapshot.revision)
+
     async def cluster_with_files(self) -> tuple[Cluster, dict[str, UnitFile]]:
         """The whole cluster and its files by digest, all at one revision."""
         keys = self.keys

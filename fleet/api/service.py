@@ -215,7 +215,7 @@ class ApiService:
 
     async def _get_inventory(self, call: Call) -> Answer:
         if _first(call.query, "text") != "true":
-            return json_answer(encode_inventory(inventory_of(await self._registry.cluster())))
+            return json_answer(encode_inventory(inventory_of(await self._registry.units())))
         cluster, files = await self._registry.cluster_with_files()
         return json_answer(encode_inventory(inventory_of(cluster, files)))
 

@@ -15,7 +15,7 @@ from fleet.folder.settings import FolderSettings, did_you_mean, read_settings
 from fleet.names import UnitName, parse_name, split_name
 from fleet.options import check_unit, fleet_options, read_requirements, unknown_options
 from fleet.states import TargetState
-from fleet.unit import UnitFile, parse_unit
+from fleet.unit import UnitFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ class _Assembly:
 
     def _unit(self, name: UnitName, file: FoundFile) -> DesiredUnit:
         merged = merge_dropins(name, file, self._dropins)
-        unit = parse_unit(merged.text, path=file.path)
+        unit = merged.unit
         if not unit.options:
             raise InvalidUnit("the unit file has no options", path=file.path)
         try:

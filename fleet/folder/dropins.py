@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fleet.errors import InvalidUnit
 from fleet.folder.found import FoundFile
 from fleet.names import split_name
-from fleet.unit import read_unit
+from fleet.unit import UnitFile, parse_unit, read_unit
 
 
 def dropin_folders(name: str) -> tuple[str, ...]:
@@ -43,9 +43,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A unit's text with its drop-ins."""
+    """A unit's text with its drop-ins, and what is read from it."""
 
-    text: str
+    unit: UnitFile
     parts: tuple[Part, ...]
 
     def place(self, line: int | None) -> tuple[str, int | None]:
@@ -78,7 +78,8 @@ def merge_dropins(
         )
         parts.append(Part(text.count("\n") + 1, dropin.path))
         text += own
-    return Merged(text, tuple(parts))
+    merged = unit if len(parts) == 1 else parse_unit(text, path=file.path)
+    return Merged(merged, tuple(parts))
 
 
 def _dropin_text(dropin: FoundFile) -> str:

@@ -140,8 +140,8 @@ class Follower:
         """Make the cluster match, as one fenced change; what was done, in words."""
         by = f"sync of {commit.id[:10]} by {commit.author}"
         for _ in range(_ATTEMPTS):
-            cluster = await self._registry.cluster()
-            found = compare(desired, inventory_of(cluster), source=settings.source)
+            units = await self._registry.units()
+            found = compare(desired, inventory_of(units), source=settings.source)
             changes = found.changes(prune=settings.prune)
             try:
                 await self._registry.apply(changes, by=by, at_revision=found.revision, fence=leader)
