@@ -21,7 +21,7 @@ from fleet.folder.reading import read_paths
 from fleet.registry import Registry
 from fleet.store.mirror import Mirror
 from fleet.sync.book import SyncBook, SyncState
-from fleet.sync.git import GitFailed, Repository
+from fleet.sync.git import GitFailed, Repository, remove_leftovers
 from fleet.sync.values import Commit, SyncSettings, SyncStatus, Wanted, wanted_of
 
 _log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Follower:
 
     async def run(self) -> None:
         """Follow what the store says is to be followed, for as long as this machine leads."""
+        await asyncio.to_thread(remove_leftovers, self._folder)
         mirror = Mirror(self._registry.store, self._book.prefix)
         copying = asyncio.create_task(mirror.run(), name="sync-mirror")
         try:
@@ -86,11 +87,10 @@ class Follower:
         now_s = asyncio.get_running_loop().time()
         if asked == self._handled and now_s < self._next_s:
             return
-        is_asked = asked != self._handled and self._next_s > 0
         self._handled = asked
         self._next_s = now_s + state.settings.interval_s
         try:
-            outcome = await self._follow(leader, state, state.settings, is_asked=is_asked)
+            outcome = await self._follow(leader, state, state.settings)
             await self._book.record(
                 leader, state.settings_revision, outcome.status, outcome.wanted, event=outcome.event
             )
@@ -100,9 +100,7 @@ class Follower:
             if outcome.event:
                 _log.info("sync: %s", outcome.event)
 
-    async def _follow(
-        self, leader: Leader, state: SyncState, settings: SyncSettings, *, is_asked: bool
-    ) -> _Outcome:
+    async def _follow(self, leader: Leader, state: SyncState, settings: SyncSettings) -> _Outcome:
         """Fetch, and apply what is new; what goes wrong with git or the commit is an outcome."""
         old = state.status or SyncStatus()
         status = replace(old, checked_at_s=time.time(), by=str(leader.machine), unreachable="")
@@ -112,8 +110,9 @@ class Follower:
         except (GitFailed, Unavailable) as error:
             event = f"cannot read {settings.url}: {error}" if not old.unreachable else ""
             return _Outcome(replace(status, unreachable=str(error)), event=event)
-        if old.tried == commit.id and not is_asked:
+        if old.tried == commit.id and old.request == state.request:
             return _Outcome(status)
+        status = replace(status, request=state.request)
         try:
             async with repository.laid_out(commit) as folder:
                 desired = await asyncio.to_thread(read_commit, folder)

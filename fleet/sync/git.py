@@ -22,6 +22,19 @@ from fleet.sync.values import Commit, SyncSettings
 FETCH_S = 120.0
 _LOCAL_S = 60.0
 _HEAD = "refs/heads/followed"
+# A repository on this machine may be another user's, and nothing of it is run; what tidies up must
+# not outlive the time limit.
+_CONFIGURATION = """\
+[safe]
+	directory = *
+[core]
+	hooksPath = /dev/null
+[gc]
+	autoDetach = false
+[maintenance]
+	autoDetach = false
+"""
+_PASSED_ON = ("GIT_SSL_CAINFO", "http_proxy", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY")
 _FORMAT = "--format=%H%x00%an <%ae>%x00%ct%x00%s"
 # How the lines begin that only say that something is wrong, or what is about to be done.
 _PREFIXES = ("fatal: ", "error: ")
@@ -39,6 +52,7 @@ class Repository:
         name = hashlib.sha256(settings.url.encode()).hexdigest()[:16]
         self._home = folder
         self._bare = folder / f"{name}.git"
+        self._configuration = folder / "gitconfig"
         self._settings = settings
         self._fetch_s = fetch_s
 
@@ -46,6 +60,7 @@ class Repository:
         """The newest commit of the branch, fetched; raises GitFailed and Unavailable."""
         if not (self._bare / "HEAD").exists():
             self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._configuration.write_text(_CONFIGURATION)
             await self._git("init", "--quiet", "--bare", str(self._bare), within=False)
         refspec = f"+refs/heads/{self._settings.branch}:{_HEAD}"
         url = self._settings.url
@@ -100,7 +115,7 @@ class Repository:
             "HOME": str(self._home),
             "LC_ALL": "C",
             "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_GLOBAL": str(self._configuration),
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_ASKPASS": "true",
             "SSH_ASKPASS": "true",
@@ -108,7 +123,7 @@ class Repository:
             "GIT_SSH_COMMAND": shlex.join(ssh),
             "GIT_HTTP_LOW_SPEED_LIMIT": "1",
             "GIT_HTTP_LOW_SPEED_TIME": "20",
-            **{key: os.environ[key] for key in ("GIT_SSL_CAINFO",) if key in os.environ},
+            **{key: os.environ[key] for key in _PASSED_ON if key in os.environ},
         }
 
     async def _git(
@@ -119,13 +134,10 @@ class Repository:
         more: Mapping[str, str] | None = None,
     ) -> str:
         """What git prints; raises GitFailed, and Unavailable without git or an end in time."""
-        # A repository on this machine may be another user's; nothing of it is run.
-        options = ("-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null")
         place = (f"--git-dir={self._bare}",) if within else ()
         try:
             process = await asyncio.create_subprocess_exec(
                 "git",
-                *options,
                 *place,
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -149,6 +161,12 @@ class Repository:
         if process.returncode != 0:
             raise GitFailed(complaint(err.decode(errors="replace")))
         return out.decode(errors="replace")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what commits were laid out in when fleetd was killed."""
+    for path in folder.glob("commit-*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def complaint(text: str) -> str:

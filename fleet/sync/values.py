@@ -61,8 +61,8 @@ class SyncStatus:
     """How far it has come: the commit that is applied, and the last one that was tried.
 
     `problem` says why the last one is not applied, `unreachable` why the repository could not be
-    read the last time; `by` is the machine that says all this. Times are in seconds since the
-    epoch.
+    read the last time; `by` is the machine that says all this, `request` the revision of the last
+    request for a look that was met. Times are in seconds since the epoch.
     """
 
     applied: Commit | None = None
@@ -73,6 +73,7 @@ class SyncStatus:
     unreachable: str = ""
     checked_at_s: float = 0.0
     by: str = ""
+    request: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +147,7 @@ def decode_status(document: Any) -> SyncStatus:
         unreachable=str(document.get("unreachable", "")),
         checked_at_s=float(document.get("checked_at_s", 0.0)),
         by=str(document.get("by", "")),
+        request=int(document.get("request", 0)),
     )
 
 

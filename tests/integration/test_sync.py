@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import os
+import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -56,6 +57,12 @@ class Origin:
             text=True,
         )
         return done.stdout.strip()
+
+    def give_away(self) -> None:
+        """Have it belong to another user, if this one can."""
+        if os.geteuid() == 0:
+            for path in (self.bare, *self.bare.rglob("*")):
+                shutil.chown(path, "nobody")
 
     def commit(self, subject: str = "change", **files: str | None) -> str:
         """Write files (None: remove) and push; the commit's id."""
@@ -411,6 +418,30 @@ async def test_ssh_takes_the_key_from_a_file(origin: Origin, tmp_path: Path) -> 
         asyncssh.generate_private_key("ssh-ed25519").write_private_key(str(file))
         with pytest.raises(GitFailed, match="Permission denied"):
             await Repository(tmp_path / "sync", wanted).fetch()
+
+
+async def test_repository_of_another_user_on_this_machine_is_read(
+    origin: Origin, tmp_path: Path
+) -> None:
+    commit = origin.commit("begin", web__service=WEB)
+    origin.give_away()
+    assert (await Repository(tmp_path / "sync", settings(origin)).fetch()).id == commit
+
+
+async def test_request_that_nobody_met_is_met_by_the_next_leader(
+    origin: Origin, tmp_path: Path
+) -> None:
+    commit = origin.commit("begin", web__service=WEB)
+    async with following(tmp_path) as made:
+        await made.book.set(settings(origin), by="alice")
+        await made.until(lambda s: s.status is not None and s.status.tried == commit)
+        leader, made.leader = made.leader, None
+        await made.registry.destroy(UnitName("web.service"), by="bob")
+        await asyncio.sleep(1.5)
+        await made.book.request(by="bob")
+        made.leader = leader
+        await made.until_drift(0)
+        assert await made.units() == {"web.service": "launched"}
 
 
 async def test_git_that_hangs_is_ended(tmp_path: Path) -> None:
