@@ -17,11 +17,8 @@ class Batch:
         self._guards: dict[Guard, None] = {}
         self._operations: dict[str, Operation] = {}
         self._size = 0
-        self._about: list[str] = []
 
-    async def add(
-        self, guards: Sequence[Guard], operations: Sequence[Operation], *, about: str = ""
-    ) -> None:
+    async def add(self, guards: Sequence[Guard], operations: Sequence[Operation]) -> None:
         """Take one decision in, whole; a file put twice in a transaction is put once."""
         added = {operation.key: operation for operation in operations}
         fresh = [each for key, each in added.items() if self._operations.get(key) != each]
@@ -35,7 +32,6 @@ class Batch:
         self._guards |= dict.fromkeys(guards)
         self._operations |= added
         self._size += _size(fresh)
-        self._about += [about] if about else []
 
     async def flush(self) -> None:
         if not self._operations:
@@ -43,9 +39,8 @@ class Batch:
         guards = [*self._fence, *self._guards]
         commit = await self._store.commit(guards, list(self._operations.values()))
         if not commit.succeeded:
-            subject = ", ".join(self._about) or "the cluster"
-            raise Conflict(f"{subject} was changed by somebody else at the same moment; try again")
-        self._guards, self._operations, self._size, self._about = {}, {}, 0, []
+            raise Conflict("the cluster was changed by somebody else at the same moment; try again")
+        self._guards, self._operations, self._size = {}, {}, 0
 
 
 def _size(operations: Iterable[Operation]) -> int:
