@@ -4,6 +4,7 @@
 # make check    format, lint, types, and who may import what
 # make faults   every fault of docs/reliability.md on booted machines: half an hour
 # make bench    the numbers of docs/performance.md, measured here (a taste: make bench ARGS=--quick)
+# make bench-scale  those of docs/scaling.md: a thousand simulated machines on a real etcd
 # make reliability  those of docs/reliability.md: half an hour, ten minutes of it without etcd
 # make setup    what a fresh Debian 12 machine lacks; the others call it themselves
 
@@ -12,7 +13,7 @@ PYTHON ?= python3
 WORKERS ?= 3
 BIN := .venv/bin
 
-.PHONY: root setup packages demo test faults unit fuzz check bench reliability clean
+.PHONY: root setup packages demo test faults unit fuzz check bench bench-scale reliability clean
 
 root:
 	@[ "$$(id -u)" -eq 0 ] || { echo "this boots real machines, which takes root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
@@ -55,6 +56,9 @@ bench: root setup
 
 reliability: root setup
 	$(BIN)/python -P -m tests.faults.numbers
+
+bench-scale: .venv/.ready
+	$(BIN)/python -P -m tests.bench.scale $(ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

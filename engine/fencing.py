@@ -115,7 +115,7 @@ class Fences:
         """Why the unit cannot be placed wherever it is to go, None if nothing speaks against it."""
         lost = [claim for claim in self._claims.get(unit, ()) if self._is_lost(claim)]
         if lost:
-            last = max(lost, key=self._end_s)
+            last = max(sorted(lost, key=lambda claim: claim.machine), key=self._end_s)
             return Wait(reason=_lost_reason(last), until_s=self._end_s(last))
         rows = self._facts.stored_rows_of(unit).values()
         staying = {row.machine for row in rows if not row.leaving}
