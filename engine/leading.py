@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from engine.apply import TASKS_PER_COMMIT, decide
 from engine.election import ElectionSettings, Term
-from engine.losses import EngineMemory, Hold, has_fresh_loss
+from engine.losses import EngineMemory, Hold, asked_of, fading_of, has_fresh_loss
 from engine.plan import Plan, Planner, PlanSettings
 from engine.tally import Tally
 from engine.tasks import Task, TaskKind
@@ -23,7 +23,6 @@ from fleet.errors import Conflict, Unavailable
 from fleet.machine import MachineId
 from fleet.registry import Registry
 from fleet.store.mirror import RETRY_S, Mirror
-from fleet.store.port import LeaseId
 
 _log = logging.getLogger(__name__)
 
@@ -225,18 +224,20 @@ class Leading:
         )
         if not is_needed:
             return frozenset()
-        keys = {machine: self._registry.keys.machine(machine) for machine in facts.machines}
-        entries = {machine: self._mirror.entries.get(key) for machine, key in keys.items()}
-        leases = {machine: entry.lease for machine, entry in entries.items() if entry is not None}
+        asked = asked_of(facts.machines.keys())
         slots = asyncio.Semaphore(_LOOKUPS)
 
-        async def is_fading(lease: LeaseId) -> bool:
+        async def is_fading(machine: MachineId) -> bool:
+            entry = self._mirror.entries.get(self._registry.keys.machine(machine))
+            if entry is None or entry.lease is None:
+                return False
             async with slots:
-                return await self._store.remaining(lease) < self._settings.plan.machine_ttl_s / 2
+                left_s = await self._store.remaining(entry.lease)
+            return left_s < self._settings.plan.machine_ttl_s / 2
 
-        asked = {machine: lease for machine, lease in leases.items() if lease is not None}
-        answers = await asyncio.gather(*(is_fading(lease) for lease in asked.values()))
-        return frozenset(machine for machine, fades in zip(asked, answers, strict=True) if fades)
+        answers = await asyncio.gather(*map(is_fading, asked))
+        found = frozenset(machine for machine, fades in zip(asked, answers, strict=True) if fades)
+        return fading_of(facts.machines.keys(), asked, found)
 
     def _recall(self, stored: StoredHold | None, now_s: float) -> EngineMemory:
         """The memory, with the hold as the store tells of it: an earlier leader's, or ended."""

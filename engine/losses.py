@@ -25,7 +25,7 @@ The brake is that of Kubernetes' node controller, with fleet's numbers:
 https://kubernetes.io/docs/concepts/architecture/nodes/#rate-limits-on-eviction
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -34,6 +34,8 @@ from fleet.machine import MachineId
 
 # How soon to look at the leases of fading machines again.
 FADING_S = 0.25
+# How many leases are looked at when a machine is missed: of more machines some stand for all.
+MOST_ASKED = 128
 # Of the machines known, the part that may vanish together before nothing is believed any more.
 BRAKE_PART = Fraction(1, 3)
 
@@ -158,6 +160,25 @@ def has_fresh_loss(
         return False
     missing = (memory.known | (with_rows if memory.is_new else frozenset())) - live - departed
     return any(_is_fresh(memory.lost_at_s.get(machine, now_s), now_s, rules) for machine in missing)
+
+
+def asked_of(machines: Set[MachineId]) -> tuple[MachineId, ...]:
+    """The machines whose leases are to be looked at: all, or of many a part spread over them."""
+    ordered = sorted(machines)
+    count = min(len(ordered), MOST_ASKED)
+    return tuple(ordered[number * len(ordered) // count] for number in range(count))
+
+
+def fading_of(
+    machines: Set[MachineId], asked: Sequence[MachineId], fading: Set[MachineId]
+) -> frozenset[MachineId]:
+    """The fading machines, if of those asked these are: as large a part of the others fades too.
+
+    Which of the others is not known, nor does it matter: the brake counts them.
+    """
+    others = sorted(machines - set(asked))
+    count = round(len(others) * len(fading) / len(asked)) if asked else 0
+    return frozenset({*fading, *others[:count]})
 
 
 def _is_fresh(lost_at_s: float, now_s: float, rules: LossRules) -> bool:

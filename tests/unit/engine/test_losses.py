@@ -6,10 +6,13 @@ import pytest
 
 from engine.losses import (
     FADING_S,
+    MOST_ASKED,
     EngineMemory,
     Hold,
     Losses,
     LossRules,
+    asked_of,
+    fading_of,
     has_fresh_loss,
     weigh_losses,
 )
@@ -308,3 +311,25 @@ def test_how_many_are_a_mass_can_be_set(part: Fraction, lost: str, *, is_mass: b
     rules = LossRules(machine_ttl_s=6.0, hold_s=60.0, part=part)
 
     assert rules.is_mass(set(map(MachineId, lost)), set(map(MachineId, "abcde"))) is is_mass
+
+
+def test_every_lease_of_a_few_machines_is_looked_at() -> None:
+    machines = {MachineId(f"m{number}") for number in range(5)}
+    asked = asked_of(machines)
+    assert set(asked) == machines
+    assert fading_of(machines, asked, {asked[0]}) == {asked[0]}
+
+
+def test_of_many_machines_some_stand_for_all() -> None:
+    machines = {MachineId(f"m{number:04}") for number in range(1000)}
+    asked = asked_of(machines)
+    assert len(set(asked)) == MOST_ASKED
+    assert max(asked) > "m0980"
+    fading = fading_of(machines, asked, set(asked[:64]))
+    assert len(fading) == 500
+    assert fading_of(machines, asked, set()) == frozenset()
+
+
+def test_no_machine_has_no_lease_to_look_at() -> None:
+    assert asked_of(set()) == ()
+    assert fading_of(set(), (), set()) == frozenset()
