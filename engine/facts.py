@@ -253,6 +253,17 @@ class Facts:
     def _state(self, unit: UnitName, machine: MachineId) -> UnitState | None:
         return self.states.get(unit, {}).get(machine)
 
+    def staying(self, unit: UnitName) -> tuple[MachineId, ...]:
+        """The machines that the unit has rows on and is not leaving; those where it is up first."""
+        machines = [row.machine for row in self.rows_of(unit).values() if not row.leaving]
+        if len(machines) < 2:
+            return tuple(machines)
+        return tuple(sorted(machines, key=lambda m: (not self.is_up(unit, m), m)))
+
+    def has_arrived(self, unit: UnitName, homes: Set[MachineId]) -> bool:
+        """Whether the unit is up on one of these machines, or without any on one that it has."""
+        return any(self.is_up(unit, machine) for machine in homes or self.staying(unit))
+
     # Claims
 
     def set_claim(self, claim: Claim) -> None:

@@ -129,6 +129,8 @@ def weigh_losses(
     `fading` are living ones that do not renew, looked up if `has_fresh_loss` says so.
     `departed` ones left on purpose.
     """
+    if _is_calm(memory, live, now_s) and departed <= live:
+        return Losses(held=frozenset(), memory=memory)
     left = departed - live
     hold = memory.hold and replace(memory.hold, machines=memory.hold.machines - left)
     known = memory.known | live | (hold.machines if hold else frozenset())
@@ -144,6 +146,13 @@ def weigh_losses(
     if memory.hold is None:
         return _consider_hold(memory, live=live, now_s=now_s, rules=rules, fading=fading - departed)
     return _continue_hold(memory, memory.hold, live=live, now_s=now_s, rules=rules)
+
+
+def _is_calm(memory: EngineMemory, live: Set[MachineId], now_s: float) -> bool:
+    """Whether all is as it was and nobody is missed: then nothing has to be weighed."""
+    if memory.is_new or memory.hold is not None or memory.lost_at_s:
+        return False
+    return now_s >= memory.amnesty_until_s and memory.known == live
 
 
 def has_fresh_loss(

@@ -13,8 +13,9 @@ from fractions import Fraction
 from engine.facts import Facts, is_template
 from engine.fencing import Fences
 from engine.losses import BRAKE_PART, EngineMemory, Losses, LossRules, weigh_losses
+from engine.outcomes import Outcome
 from engine.reasons import short, summarise
-from engine.settle import Outcome, Settler
+from engine.settle import Settler
 from engine.tasks import Task, TaskKind
 from fleet.cluster import Assignment, Cluster, Refusal, UnitRecord
 from fleet.machine import MachineId
@@ -100,7 +101,9 @@ class Planner:
         `departures` left on purpose. No file is dropped unless all who may name it are known.
         """
         facts = self._facts
-        live = facts.machines.keys() | unreadable_machines
+        live: Set[MachineId] = facts.machines.keys()
+        if unreadable_machines:
+            live = live | unreadable_machines
         losses = weigh_losses(
             memory,
             live=live,

@@ -19,48 +19,21 @@ Refused: deciding unit by unit in no order, as fleet 1.0 did, where the wrong un
 move; and moving a running unit for one that waits.
 """
 
-from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
-
 from engine.board import Board, Units
 from engine.facts import Facts, Stirred
+from engine.outcomes import Outcome, Settlement, outcome_of
 from engine.reasons import MOST_TOLD, short
 from engine.relations import Group, Turn
 from engine.reopening import Reopened, reopen
-from engine.scheduler import choose, why_nowhere
+from engine.scheduler import choose
 from fleet.cluster import Assignment
 from fleet.machine import MachineId
 from fleet.names import UnitName
 from fleet.options import Requirements
 
-NO_MACHINES = "there are no machines in the cluster"
-ALL_VANISHED = "every machine of the cluster has vanished, and is waited for"
 CROWDED = "too many units replace each other here"
 
 Place = tuple[UnitName, MachineId]
-
-
-@dataclass(slots=True)
-class Settlement:
-    """Who runs where.
-
-    `homes` are the machines of each wanted unit, `reasons` what hinders each that runs nowhere or
-    cannot be judged, by machine. `fixed` units are left alone for now.
-    """
-
-    homes: dict[UnitName, set[MachineId]] = field(default_factory=dict)
-    reasons: dict[UnitName, Mapping[str, str]] = field(default_factory=dict)
-    fixed: set[UnitName] = field(default_factory=set)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """Where a unit is to run, on which machines its rows stay as they are while it moves away, and
-    why it runs nowhere if it does."""
-
-    homes: frozenset[MachineId]
-    lingering: Set[MachineId] = frozenset()
-    refusal: Mapping[str, str] | None = None
 
 
 class Settler:
@@ -198,10 +171,10 @@ class Settler:
         problem = self._facts.problem_of(unit)
         if problem:
             self._settlement.reasons[unit] = {"": problem}
-        elif record.is_global or self._facts.held.isdisjoint(self._staying(unit)):
+        elif record.is_global or self._facts.held.isdisjoint(self._facts.staying(unit)):
             return
         self._settlement.fixed.add(unit)
-        for machine in self._staying(unit):
+        for machine in self._facts.staying(unit):
             if record.is_global and machine not in reopened.machines:
                 continue
             self._settlement.homes[unit].add(machine)
@@ -228,7 +201,7 @@ class Settler:
                 self.departures[unit, machine] = _no_longer(machine, verdict.reason)
 
     def _keep_group(self, group: Group) -> bool:
-        homes = {self._staying(unit) for unit in group}
+        homes = {self._facts.staying(unit) for unit in group}
         if len(homes) != 1:
             return False
         asked = self._asked(group)
@@ -309,7 +282,7 @@ class Settler:
 
     def _recall_losses(self, group: Group) -> None:
         """Say again why a group that waits has left its machines, for when it finds another."""
-        homes = {self._staying(unit) for unit in group}
+        homes = {self._facts.staying(unit) for unit in group}
         for machine in homes.pop() if len(homes) == 1 else ():
             if machine not in self._facts.machines:
                 self._set_departure(group, machine, f"its machine {short(machine)} is gone")
@@ -400,44 +373,8 @@ class Settler:
 
     def outcome(self, unit: UnitName) -> Outcome:
         """What has been decided about a wanted unit."""
-        record = self._facts.wanted[unit]
-        homes = frozenset(self._settlement.homes[unit])
-        rows = self._facts.rows_of(unit)
-        lingering = {m for m in rows if m in self._facts.machines and self._is_leaving(unit, m)}
-        lost = [row for row in rows.values() if row.machine not in self._facts.machines]
-        if homes and not self._facts.problem_of(unit):
-            if unit in self._facts.fenced:
-                return Outcome(homes=homes)  # it breaks before it is made anew
-            if lost and not record.is_global and not self._has_arrived(unit):
-                lingering.update(row.machine for row in lost)
-            return Outcome(homes=homes, lingering=lingering)
-        lingering.update(row.machine for row in lost if row.leaving)
-        if not homes:
-            # It fits nowhere; a lost machine may yet come back with it.
-            homes = frozenset(row.machine for row in lost if not row.leaving)
-        return Outcome(homes=homes, lingering=lingering, refusal=self._refusal(unit, homes))
-
-    def _is_leaving(self, unit: UnitName, machine: MachineId) -> bool:
-        return unit in self._board.leaving(machine)
-
-    def _refusal(self, unit: UnitName, homes: frozenset[MachineId]) -> Mapping[str, str]:
-        reasons = dict(self._settlement.reasons.get(unit, {}))
-        if self._turns[unit] not in self._waiting:
-            return reasons
-        if not self._facts.machines:
-            return {"": ALL_VANISHED if self._facts.held else NO_MACHINES}
-        asked = self._asked((unit,))
-        for peer in asked[unit].machine_of:
-            if peer not in self._facts.wanted:
-                return {"": f"it asks for MachineOf={peer}, and {peer} is not started"}
-        if unit in self._facts.globals:
-            reasons = dict(why_nowhere(self._board, asked))
-        if "" in reasons:
-            lost = "".join(f"; its machine {short(machine)} is gone" for machine in sorted(homes))
-            return {"": reasons[""] + lost}
-        for machine in homes:
-            reasons[machine] = "its machine is gone, and no other fits"
-        return dict(sorted(reasons.items()))
+        is_waiting = self._turns[unit] in self._waiting
+        return outcome_of(unit, self._facts, self._board, self._settlement, is_waiting=is_waiting)
 
     # Questions
 
@@ -449,16 +386,9 @@ class Settler:
         rows = self._facts.rows_of(unit)
         return [rows[machine] for machine in sorted(rows)]
 
-    def _staying(self, unit: UnitName) -> tuple[MachineId, ...]:
-        rows = [row.machine for row in self._facts.rows_of(unit).values() if not row.leaving]
-        if len(rows) < 2:
-            return tuple(rows)
-        return tuple(sorted(rows, key=lambda m: (not self._facts.is_up(unit, m), m)))
-
     def _has_arrived(self, unit: UnitName) -> bool:
         """Whether the unit is where it should be, as far as is decided."""
-        homes = self._settlement.homes[unit] or self._staying(unit)
-        return any(self._facts.is_up(unit, machine) for machine in homes)
+        return self._facts.has_arrived(unit, self._settlement.homes[unit])
 
 
 def _no_longer(machine: MachineId, reason: str) -> str:

@@ -1,14 +1,15 @@
 """`make bench-scale`: a thousand machines and ten thousand units on a real etcd.
 
-The machines are simulated and share one process: each has a lease that it renews, a registration,
-a watch of its schedule and a state for each row, through the real registry and the real etcd
-adapter, as the agent of a fleetd does; there is no systemd and no file behind it. Forty of them
-share a connection pool. The leader is the real engine in a process of its own, so that what it
-takes can be told from what they take.
+The machines are simulated and share one process: each has a lease that it renews, a registration
+that it looks at, watches of its schedule and of the leader key, and a state for each row, through
+the real registry and the real etcd adapter, as a fleetd has; there is no systemd and no file behind
+it. Forty of them share a connection pool. The leader is the real engine in a process of its own, so
+that what it takes can be told from what they take.
 """
 
 import asyncio
 import contextlib
+import itertools
 import os
 import resource
 import signal
@@ -63,11 +64,13 @@ class Simulated:
 
         async def renew() -> None:
             clock = asyncio.get_running_loop().time
-            while True:
+            for rounds in itertools.count(1):
                 began_s = clock()
                 await asyncio.sleep(TTL_S / 3)
                 with contextlib.suppress(Unavailable):
                     await self.registry.store.renew(lease)
+                    if rounds % 3 == 0:
+                        await self.registry.machine_entry(self.machine.id)
                 self.late_s = max(self.late_s, clock() - began_s - TTL_S / 3)
 
         mirror = Mirror(self.registry.store, self.registry.keys.schedule_of(self.machine.id))
@@ -85,7 +88,9 @@ class Simulated:
                 await self.registry.publish_states(self.machine.id, changed, lease)
                 self.up = set(there)
 
-        self._tasks = [asyncio.create_task(part) for part in (renew(), mirror.run(), report())]
+        election = Mirror(self.registry.store, self.registry.keys.engine)
+        parts = (renew(), mirror.run(), report(), election.run())
+        self._tasks = [asyncio.create_task(part) for part in parts]
 
     def die(self) -> None:
         """Stop renewing, as a power cut would; the lease ends by itself."""

@@ -57,6 +57,7 @@ _PURE = (
     "engine/facts.py",
     "engine/lanes.py",
     "engine/losses.py",
+    "engine/outcomes.py",
     "engine/plan.py",
     "engine/reasons.py",
     "engine/relations.py",
