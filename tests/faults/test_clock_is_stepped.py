@@ -23,11 +23,12 @@ _OFFSET = f"{_HOME}/offset"
 _DROP_IN = "/etc/systemd/system/fleet.service.d/clock.conf"
 _CLOCK = f"""\
 import time
-_true = time.time
-def _off():
+_true_ns = time.time_ns
+def _off_ns():
     with open({_OFFSET!r}) as file:
-        return _true() + float(file.read() or 0)
-time.time = _off
+        return _true_ns() + int(file.read() or 0) * 10**9
+time.time_ns = _off_ns
+time.time = lambda: _off_ns() / 1e9
 """
 
 
