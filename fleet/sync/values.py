@@ -16,7 +16,7 @@ from fleet.writes import text_digest
 
 MIN_INTERVAL_S = 5.0
 _SCHEMES = ("https://", "http://", "ssh://", "file://")
-_SCP = re.compile(r"([\w.-]+@)?[\w.-]+:(?!//)[^\s]+")
+_SCP = re.compile(r"(\w[\w.-]*@)?\w[\w.-]*:(?!:|//)\S+")
 _SECRET = re.compile(r"[a-z]+://[^/@]*:[^/@]*@", re.I)
 _BRANCH = re.compile(r"(?!-)[\w./+-]{1,200}")
 _MAX_URL = 2000

@@ -39,7 +39,9 @@ def test_url_of_a_known_protocol_can_be_followed(url: str) -> None:
     ("settings", "told"),
     [
         pytest.param(SyncSettings(url="ext::sh -c true"), "is no repository", id="a command"),
+        pytest.param(SyncSettings(url="ext::sh"), "is no repository", id="a short command"),
         pytest.param(SyncSettings(url="--upload-pack=x"), "is no repository", id="a flag"),
+        pytest.param(SyncSettings(url="-x:y"), "is no repository", id="a flag as host"),
         pytest.param(SyncSettings(url="units"), "is no repository", id="a relative path"),
         pytest.param(SyncSettings(url=""), "is no repository", id="nothing"),
         pytest.param(SyncSettings(url="https://a:b@host/x"), "has a password", id="a password"),
