@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from cli.carrying import Cluster, Patience, each_unit, say, send, settle, stored_units, warn
 from cli.creation import CreationFailed, Wanted, create_all, read_local
-from cli.plans import TARGETS, plan_bring, plan_submit
+from cli.plans import TARGETS, plan_bring, plan_rollback, plan_submit
 from cli.selection import is_global_file
 from fleet.api.schema import Unit
 from fleet.errors import FleetError
@@ -12,11 +12,18 @@ from fleet.names import UnitName
 
 
 async def bring(
-    client: Cluster, arguments: Sequence[str], *, verb: str, replace: bool, patience: Patience
+    client: Cluster,
+    arguments: Sequence[str],
+    *,
+    verb: str,
+    replace: bool,
+    patience: Patience,
+    rollback: bool = False,
 ) -> int:
     """Submit, load or start the units that the arguments name; the exit status.
 
-    Raises CreationFailed, with nothing sent, if any of them cannot be.
+    With `rollback`, replaced units get their former contents back if any unit does not come to its
+    goal. Raises CreationFailed, with nothing sent, if any of them cannot be.
     """
     wanted = read_arguments(arguments)
     stored = await _stored(client, wanted)
@@ -34,7 +41,22 @@ async def bring(
         return 0
     plan = plan_bring(created, stored, TARGETS[verb], patient=patience.attempts > 0)
     await send(client, plan.changes, verb=verb)
-    return 0 if await settle(client, plan, verb=verb, patience=patience) else 1
+    if await settle(client, plan, verb=verb, patience=patience):
+        return 0
+    if rollback:
+        replaced = [one.name for one in created if one.file is not None and one.name in stored]
+        await _go_back(client, [stored[name] for name in replaced], patience)
+    return 1
+
+
+async def _go_back(client: Cluster, former: Sequence[Unit], patience: Patience) -> None:
+    """Give the units the contents and target states that they had, and wait for that."""
+    if not former:
+        return
+    plan = plan_rollback(former)
+    warn([f"Going back to the former contents of {' '.join(unit.name for unit in former)}"])
+    await send(client, plan.changes, verb="start")
+    await settle(client, plan, verb="start", patience=patience)
 
 
 def read_arguments(arguments: Sequence[str]) -> list[Wanted]:

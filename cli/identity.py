@@ -8,6 +8,7 @@ from fleet.address import detect_public_ip
 from fleet.config import Config
 from fleet.errors import InvalidRequest
 from fleet.machine import Machine, MachineId
+from fleet.resources import Resources
 
 MACHINE_ID = Path("/etc/machine-id")
 # A random id that the kernel (or a container's manager) makes at each boot; random(4).
@@ -48,4 +49,11 @@ def describe_machine(config: Config, machine_id: MachineId, boot_id: str) -> Mac
         version=__version__,
         capabilities={"DISABLE_ENGINE": config.disable_engine},
         user=os.geteuid() if config.systemd_user else None,
+        resources=read_resources(),
     )
+
+
+def read_resources() -> Resources:
+    """The processors and the memory that the kernel shows here."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Resources(cpus=float(os.cpu_count() or 0), memory=memory)

@@ -77,6 +77,18 @@ def plan_bring(
     return Plan(changes=tuple(changes), goals=goals, triggered=tuple(triggered))
 
 
+def plan_rollback(former: Sequence[Unit]) -> Plan:
+    """Give units the contents and target states back that they had, and see them there."""
+    goals: dict[UnitName, Goal] = {}
+    for unit in former:
+        target = unit.desired or TargetState.INACTIVE
+        if target is not TargetState.INACTIVE and not is_global(unit):
+            created = Created(name=unit.name)
+            goals[unit.name] = _bring_goal(created, unit, target, patient=False, quiet=False)
+    changes = (UnitChange(name=u.name, file=u.file, target=u.desired) for u in former)
+    return Plan(changes=tuple(changes), goals=goals)
+
+
 def plan_stop(units: Iterable[Unit]) -> Plan:
     """Stop the units where they are; those that are nowhere are refused."""
     changes: list[UnitChange] = []

@@ -16,6 +16,7 @@ from fleet.api.schema import ListedState, Unit
 from fleet.errors import InvalidRequest
 from fleet.events import Event
 from fleet.machine import SHORT_ID_LENGTH, Machine, MachineId
+from fleet.resources import show_bytes, show_cpus
 from fleet.unit import unit_from_options
 
 _T = TypeVar("_T")
@@ -81,7 +82,16 @@ def _metadata(machine: Machine, _: View) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(machine.metadata.items())) or "-"
 
 
+def _cordon(machine: Machine, _: View) -> str:
+    if machine.cordon is None:
+        return "-"
+    return "drained" if machine.cordon.drain else "cordoned"
+
+
 MACHINE_COLUMNS: Columns[Machine] = {
+    "cordon": _cordon,
+    "cpus": lambda machine, _: show_cpus(machine.resources.cpus) if machine.resources else "-",
+    "memory": lambda machine, _: show_bytes(machine.resources.memory) if machine.resources else "-",
     "ip": lambda machine, _: machine.address or "-",
     "machine": _machine_id,
     "metadata": _metadata,

@@ -47,6 +47,11 @@ _GROUPS = {
         "journal": "Print the journal of a unit from its machine",
         "ssh": "Open a shell, or run a command, on a unit's machine",
     },
+    "To look after machines": {
+        "cordon": "Let machines take no new units; what runs there stays",
+        "drain": "Move units off machines, each only when it is up elsewhere",
+        "uncordon": "Let machines take units again",
+    },
     "And beside": {
         "sandbox": "Boot real machines on this host to try fleet on",
         "simulate": "Try where units would go in a cluster of any size",

@@ -172,6 +172,8 @@ def _judge_absent(report: UnitReport, goal: Goal) -> Verdict:
     if report.machine and report.hold:
         where = _legend(report, report.machine)
         return Pending(f"its machine {where} is held (see fleetctl hold): {report.hold}")
+    if report.machine in report.addresses and "" in report.refusals:
+        return _judge_kept(report, report.refusals[""], goal)
     if report.machine and (report.machine in report.addresses or not report.refusals):
         return Pending(f"{_legend(report, report.machine)} has not taken it up yet")
     if report.refusals:
@@ -179,6 +181,13 @@ def _judge_absent(report: UnitReport, goal: Goal) -> Verdict:
     if goal.aim is Aim.STOPPED and not report.states:
         return Reached(f"Unit {report.name} {report.current}", REFUSAL_STANDS_S)
     return Pending("no machine has been chosen for it yet")
+
+
+def _judge_kept(report: UnitReport, reason: str, goal: Goal) -> Verdict:
+    """What has not taken its new contents, because of something that has to be mended first."""
+    if goal.patient:
+        return Pending(reason)
+    return Failed((f"Unit {report.name} stays as it is: {reason}",), REFUSAL_STANDS_S)
 
 
 def _judge_refused(report: UnitReport, goal: Goal) -> Verdict:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 
 from engine.lanes import Lane, Rank
+from engine.reasons import short
 from engine.traits import Likes, Traits, likes_of
+from engine.wishes import Wishes, WishRank
 from fleet.constraints import Verdict, able_to_run, first_match, machine_refusal
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName, split_name
@@ -233,6 +235,29 @@ class Board:
         few = self._few(group)
         return self._fit(group).machines if few is None else few
 
+    def wishes(self, group: Units) -> Wishes:
+        """What the units would like, over the machines as they are now."""
+        machines = [place.machine for place in self._places.values()]
+        return Wishes(group, machines, self.instances)
+
+    def first_wished(
+        self,
+        wishes: Wishes,
+        group: Units,
+        templates: Templates,
+        accepts: Callable[[MachineId], bool],
+    ) -> MachineId | None:
+        """Like `first`, with the wishes before the rank, which costs a look at every machine."""
+
+        def rank(machine: MachineId) -> tuple[WishRank, Rank]:
+            return wishes.rank(self._places[machine].machine), self.rank(templates, machine)
+
+        return next(filter(accepts, sorted(self.suiting(group), key=rank)), None)
+
+    def speaks_for(self, machine: MachineId, wishes: Wishes) -> tuple[str, ...]:
+        """What of the wishes speaks for the machine."""
+        return wishes.told(self._places[machine].machine)
+
     def _few(self, group: Units) -> set[MachineId] | None:
         """The machines that may be tried, if what the units follow or name leaves but few."""
         found = [self._where.get(peer, set()) for peer in _peers(group)]
@@ -274,18 +299,39 @@ class Board:
     ) -> Iterator[tuple[str, set[MachineId]]]:
         """What a unit asks for of a machine, each as a reason, with the machines that have it."""
         if asked.machine_id is not None:
-            liked = self._traits.liked((asked.machine_id, ()))
+            liked = self._traits.liked(likes_of(Requirements(machine_id=asked.machine_id)))
             yield f"the unit asks for MachineID={asked.machine_id}", liked
         for key, choices in sorted(asked.metadata.items()):
             wanted = " or ".join(f"{key}={choice}" for choice in sorted(choices))
-            liked = self._traits.liked((None, ((key, choices),)))
+            liked = self._traits.liked(likes_of(Requirements(metadata={key: choices})))
             yield f"the unit asks for metadata {wanted}", liked
+        for condition in asked.conditions:
+            liked = self._traits.liked(likes_of(Requirements(conditions=(condition,))))
+            yield f"the unit asks for metadata {condition}", liked
+        if asked.reserves:
+            liked = self._traits.liked(likes_of(Requirements(reserves=asked.reserves)))
+            yield "it reserves more than the machine has", liked
         for peer in asked.machine_of:
             if peer not in group:
                 there = self._where.get(UnitName(peer), set())
                 yield f"MachineOf={peer}, which is not here", there
 
     # Whether a unit may be on a machine
+
+    def welcomes(self, group: Units, machine: MachineId) -> Verdict:
+        """Whether units that are not on the machine yet may come to it."""
+        reason = self.closed(machine)
+        return Verdict(reason) if reason else self.judge(group, machine)
+
+    def closed(self, machine: MachineId) -> str:
+        """Why no unit may come to the machine that is not there already, or nothing."""
+        cordon = self._places[machine].machine.cordon
+        return f"it is {cordon.told}" if cordon else ""
+
+    def why_drained(self, machine: MachineId) -> str:
+        """Why the units on the machine are to leave it, or nothing."""
+        cordon = self._places[machine].machine.cordon
+        return f"machine {short(machine)} is {cordon.told}" if cordon and cordon.drain else ""
 
     def judge(self, group: Units, machine: MachineId, *, heed_leaving: bool = True) -> Verdict:
         """Whether the units, one or several that need each other, may be on the machine now.
@@ -361,6 +407,8 @@ def _not_here(unit: UnitName, reason: str) -> str:
 
 def _near(unit: UnitName, asked: Requirements, place: _Place) -> Units:
     """The neighbours that matter to a unit that asks this: mostly none."""
+    if asked.max_per_machine or asked.reserves:
+        return place.staying
     if asked.conflicts or asked.replaces:
         near = {
             other: theirs

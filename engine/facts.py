@@ -38,7 +38,9 @@ class Facts:
 
     `wanted` are the records of those units that are to run, with a problem where what they ask for
     contradicts itself. `held` are machines that are missing but not given up. `waits` are units
-    left alone for a reason that will pass; rows of `withdrawn` ones count as gone already.
+    left alone for a reason that will pass; rows of `withdrawn` ones count as gone already. What is
+    on `drained` machines is to leave. `limited` units take new contents only so many at a time, and
+    `instances` are those wanted of each template.
     """
 
     def __init__(self) -> None:
@@ -47,9 +49,12 @@ class Facts:
         self.revisions: dict[UnitName, int] = {}
         self.globals: set[UnitName] = set()
         self.fenced: set[UnitName] = set()
+        self.limited: set[UnitName] = set()
+        self.instances: dict[UnitName, set[UnitName]] = {}
         self.rows: dict[UnitName, dict[MachineId, Assignment]] = {}
         self.units_on: dict[MachineId, set[UnitName]] = {}
         self.machines: dict[MachineId, Machine] = {}
+        self.drained: set[MachineId] = set()
         self.states: dict[UnitName, dict[MachineId, UnitState]] = {}
         self.claims: dict[tuple[UnitName, MachineId], Claim] = {}
         self.refusals: dict[UnitName, Refusal] = {}
@@ -110,6 +115,10 @@ class Facts:
         self._stir_swayed(unit)
         self.globals.discard(unit)
         self.fenced.discard(unit)
+        self.limited.discard(unit)
+        template = split_name(unit).template if "@" in unit else None
+        if template is not None:
+            self.instances.setdefault(template, set()).discard(unit)
         if record is None:
             self.wanted.pop(unit, None)
             self.revisions.pop(unit, None)
@@ -122,6 +131,10 @@ class Facts:
                 self.globals.add(unit)
             if record.requirements.is_fenced:
                 self.fenced.add(unit)
+            if record.requirements.max_unavailable:
+                self.limited.add(unit)
+            if template is not None:
+                self.instances[template].add(unit)
             if old is None or old.requirements != record.requirements:
                 self.relations.add(unit, record.requirements)
         self._stir_swayed(unit)
@@ -198,11 +211,15 @@ class Facts:
         self.machines[machine.id] = machine
         if old is None:
             self._stir_all_on(machine.id)
-        if old is None or old.metadata != machine.metadata:
+        if old is None or _judged(old) != _judged(machine):
             self.stirred.machines.add(machine.id)
+        self.drained.discard(machine.id)
+        if machine.cordon is not None and machine.cordon.drain:
+            self.drained.add(machine.id)
 
     def drop_machine(self, machine: MachineId) -> None:
         """The machine is not there any more."""
+        self.drained.discard(machine)
         if self.machines.pop(machine, None) is not None:
             self._stir_all_on(machine)
             self.stirred.machines.add(machine)
@@ -297,6 +314,11 @@ class Facts:
         else:
             self.namings.pop(digest, None)
             self.stirred.files.add(digest)
+
+
+def _judged(machine: Machine) -> tuple[object, ...]:
+    """What of the machine any judgement may depend on."""
+    return machine.metadata, machine.resources, machine.cordon
 
 
 def _is_wanted(record: UnitRecord) -> bool:

@@ -188,7 +188,7 @@ class Leading:
             return busy_s
         self._memory = made.memory
         self._look_at_s = made.wake_at_s
-        self._is_moving = view.facts.leaving_rows > 0
+        self._is_moving = view.facts.leaving_rows > 0 or made.is_waiting
         self._full_at_s = now_s + self._settings.reconcile_interval_s
         return busy_s
 

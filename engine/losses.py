@@ -31,6 +31,7 @@ from fractions import Fraction
 
 from engine.reasons import short
 from fleet.machine import MachineId
+from fleet.names import UnitName
 
 # How soon to look at the leases of fading machines again.
 FADING_S = 0.25
@@ -53,8 +54,8 @@ class EngineMemory:
     """What the leader remembers between plans; times are its monotonic clock's.
 
     `known` are the machines that count, `lost_at_s` when those of them that are missing were
-    first missed, `missing_since_s` the same of machines with claims (`engine.fencing`). A new
-    leader begins with an empty memory, but for a hold that it finds.
+    first missed, `missing_since_s` the same of machines with claims (`engine.fencing`). `up_at_s`
+    is for `engine.rollout`. A new leader begins with an empty memory, but for a hold that it finds.
     """
 
     is_new: bool = True
@@ -63,6 +64,7 @@ class EngineMemory:
     hold: Hold | None = None
     amnesty_until_s: float = 0.0
     missing_since_s: Mapping[MachineId, float] = field(default_factory=dict)
+    up_at_s: Mapping[tuple[UnitName, MachineId, str], float] = field(default_factory=dict)
 
     def after_outage(self, amnesty_until_s: float) -> "EngineMemory":
         """The memory after the store was away: what was missed before and not held is given up."""

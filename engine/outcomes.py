@@ -19,12 +19,14 @@ class Settlement:
     """Who runs where.
 
     `homes` are the machines of each wanted unit, `reasons` what hinders each that runs nowhere or
-    cannot be judged, by machine. `fixed` units are left alone for now.
+    cannot be judged, by machine. `fixed` units are left alone for now. `stuck` ones are at home on
+    a machine that they are to leave, since no other takes them.
     """
 
     homes: dict[UnitName, set[MachineId]] = field(default_factory=dict)
     reasons: dict[UnitName, Mapping[str, str]] = field(default_factory=dict)
     fixed: set[UnitName] = field(default_factory=set)
+    stuck: dict[UnitName, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +50,11 @@ def outcome_of(
     lost = [row for row in rows.values() if row.machine not in facts.machines]
     if homes and not facts.problem_of(unit):
         if unit in facts.fenced:
-            return Outcome(homes=homes)  # it breaks before it is made anew
+            # It breaks before it is made anew.
+            return Outcome(homes=homes, refusal=settlement.stuck.get(unit))
         if lost and unit not in facts.globals and not facts.has_arrived(unit, homes):
             lingering.update(row.machine for row in lost)
-        return Outcome(homes=homes, lingering=lingering)
+        return Outcome(homes=homes, lingering=lingering, refusal=settlement.stuck.get(unit))
     lingering.update(row.machine for row in lost if row.leaving)
     if not homes:
         # It fits nowhere; a lost machine may yet come back with it.

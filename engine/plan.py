@@ -15,6 +15,7 @@ from engine.fencing import Fences
 from engine.losses import BRAKE_PART, EngineMemory, Losses, LossRules, weigh_losses
 from engine.outcomes import Outcome
 from engine.reasons import short, summarise
+from engine.rollout import Rollout, kind_of, roll_out
 from engine.settle import Settler
 from engine.tasks import Task, TaskKind
 from fleet.cluster import Assignment, Cluster, Refusal, UnitRecord
@@ -44,11 +45,15 @@ class PlanSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The tasks in order, what to remember for the next plan, and when to make it at the latest."""
+    """The tasks in order, what to remember for the next plan, and when to make it at the latest.
+
+    While it `is_waiting`, every news of a unit's state can change the next one.
+    """
 
     tasks: tuple[Task, ...]
     memory: EngineMemory
     wake_at_s: float | None = None
+    is_waiting: bool = False
 
 
 def plan(
@@ -82,6 +87,7 @@ class Planner:
         self._settings = settings
         self._settler = Settler(facts)
         self._unwritten: set[UnitName] = set()
+        self._rolled: Set[UnitName] = frozenset()
         self._nameless: set[str] = set()
 
     def plan(
@@ -119,7 +125,8 @@ class Planner:
         fences = Fences(facts, live=live, missing_since_s=memory.missing_since_s, now_s=now_s)
         files = facts.stirred.files | self._nameless
         told = fences.settle(self._settler)
-        row_tasks, refusal_tasks = self._unit_tasks(told, fences)
+        rollout = self._roll_out(memory, now_s)
+        row_tasks, refusal_tasks = self._unit_tasks(told, fences, rollout)
         tasks = [
             *_hold_tasks(losses, now_s),
             *fences.tasks(),
@@ -127,30 +134,58 @@ class Planner:
             *refusal_tasks,
             *self._file_tasks(files, row_tasks, knows_all_files=knows_all_files),
         ]
-        moments = [at_s for at_s in (losses.wake_at_s, fences.wake_at_s) if at_s is not None]
+        moments = (losses.wake_at_s, fences.wake_at_s, rollout.wake_at_s)
         return Plan(
             tasks=tuple(sorted(tasks, key=lambda task: task.sort_key)),
-            memory=replace(losses.memory, missing_since_s=fences.missing_since_s),
-            wake_at_s=min(moments, default=None),
+            memory=replace(
+                losses.memory, missing_since_s=fences.missing_since_s, up_at_s=rollout.up_at_s
+            ),
+            wake_at_s=min((at_s for at_s in moments if at_s is not None), default=None),
+            is_waiting=bool(rollout.waiting),
         )
 
-    def _unit_tasks(self, told: Set[UnitName], fences: Fences) -> tuple[list[Task], list[Task]]:
+    def _roll_out(self, memory: EngineMemory, now_s: float) -> Rollout:
+        """Which updates wait, of the units that take new contents only so many at a time."""
+        facts = self._facts
+        units: set[UnitName] = set()
+        for kind in {kind_of(unit) for unit in facts.limited}:
+            units |= facts.instances.get(kind, {kind})
+        rows = [
+            row
+            for unit in sorted(units)
+            for machine, row in sorted(facts.stored_rows_of(unit).items())
+            if machine in facts.machines
+        ]
+        states = [state for unit in units for state in facts.states.get(unit, {}).values()]
+        wanted = {unit: facts.wanted[unit] for unit in units}
+        return roll_out(wanted, rows, states, memory.up_at_s, now_s)
+
+    def _unit_tasks(
+        self, told: Set[UnitName], fences: Fences, rollout: Rollout
+    ) -> tuple[list[Task], list[Task]]:
         """The tasks of those units about which the store may not agree with the settlement."""
         row_tasks: list[Task] = []
         refusal_tasks: list[Task] = []
         settler = self._settler
-        for unit in settler.affected | told | self._unwritten:
+        rolling = rollout.refusals.keys() | {unit for unit, _ in rollout.waiting}
+        for unit in settler.affected | told | self._unwritten | rolling | self._rolled:
             record, rows = self._facts.wanted.get(unit), self._facts.stored_rows_of(unit)
             if record is None:
                 row_tasks += _clearance(rows.values(), self._facts.units.get(unit), fences)
                 outcome = None
             else:
-                outcome = settler.outcome(unit)
-                row_tasks += _row_tasks(record, rows, outcome, settler, fences)
+                outcome = _with_failure(settler.outcome(unit), rollout.refusals.get(unit))
+                row_tasks += (
+                    task
+                    for task in _row_tasks(record, rows, outcome, settler, fences)
+                    if task.kind is not TaskKind.UPDATE
+                    or (task.unit, task.machine) not in rollout.waiting
+                )
             refusal_tasks += self._refusal_tasks(unit, outcome, fences)
         for task in row_tasks:
             if task.kind is not TaskKind.UPDATE:
                 settler.note_unfinished(UnitName(task.unit), MachineId(task.machine))
+        self._rolled = rolling
         self._unwritten = {UnitName(task.unit) for task in (*row_tasks, *refusal_tasks)}
         return row_tasks, refusal_tasks
 
@@ -201,6 +236,13 @@ class Planner:
                 reason="no unit has these contents any more",
                 unit_revision=self._facts.files[digest],
             )
+
+
+def _with_failure(outcome: Outcome, reason: str | None) -> Outcome:
+    """The outcome, with why the unit keeps its old contents if it does and runs."""
+    if reason is None or outcome.refusal is not None:
+        return outcome
+    return replace(outcome, refusal={"": reason})
 
 
 def _at_stake(facts: Facts) -> frozenset[MachineId]:

@@ -1,8 +1,10 @@
 """Which machine a unit gets: the pure choice, from machines and the units on them.
 
-Constraints come first (`fleet.constraints`). Among the machines that suit, instances of one
-template are spread before they are stacked, then the machine with the fewest units wins, then the
-lowest machine id. Load counts units of every kind and nothing else; nothing is ever rebalanced.
+Constraints come first (`fleet.constraints`). Among the machines that suit, wishes decide where a
+unit has any (`engine.wishes`). Then instances of one template are spread before they are stacked,
+then the machine with the fewest units wins, then the lowest machine id. Load counts units of every
+kind and nothing else; nothing is ever rebalanced. A machine that an operator has cordoned takes no
+newcomers.
 """
 
 from collections import Counter
@@ -11,6 +13,7 @@ from dataclasses import dataclass, field
 
 from engine.board import Board, Units, template_of
 from engine.reasons import MOST_TOLD, short, summarise_counts
+from engine.wishes import has_wishes
 from fleet.constraints import Verdict
 from fleet.machine import MachineId
 from fleet.names import UnitName
@@ -26,11 +29,13 @@ class Choice:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
-def choose(board: Board, group: Units, prefer: Sequence[MachineId] = ()) -> Choice:
+def choose(
+    board: Board, group: Units, prefer: Sequence[MachineId] = (), *, displacing: bool = True
+) -> Choice:
     """The machine for units that go together, mostly just one.
 
     `prefer` are machines they are on already: one that still suits, with nobody displaced, is
-    taken whatever the load.
+    taken whatever the load. Units that could stay where they are displace nobody.
     """
     for machine in prefer:
         verdict = board.judge(group, machine)
@@ -40,13 +45,22 @@ def choose(board: Board, group: Units, prefer: Sequence[MachineId] = ()) -> Choi
     verdicts: dict[MachineId, Verdict] = {}
 
     def accepts(machine: MachineId) -> bool:
-        verdicts[machine] = board.judge(group, machine)
+        verdict = board.welcomes(group, machine)
+        if verdict.displaces and not displacing:
+            verdict = Verdict(f"it would displace {', '.join(verdict.displaces)}")
+        verdicts[machine] = verdict
         return verdicts[machine].able
 
-    found = board.first(group, templates, accepts)
+    wishes = board.wishes(group) if has_wishes(group) else None
+    found = (
+        board.first(group, templates, accepts)
+        if wishes is None
+        else board.first_wished(wishes, group, templates, accepts)
+    )
     if found is None:
         return Choice(reasons=_why_not(board, group, verdicts))
-    why = _why(found, templates[:1], *board.rank(templates, found)[:2])
+    told = board.speaks_for(found, wishes) if wishes else ()
+    why = _why(found, templates[:1], *board.rank(templates, found)[:2], told)
     return Choice(machine=found, why=why, displaces=verdicts[found].displaces)
 
 
@@ -60,13 +74,23 @@ def _why_not(
     board: Board, group: Units, verdicts: Mapping[MachineId, Verdict]
 ) -> Mapping[str, str]:
     if len(board.machines) <= MOST_TOLD:
-        found = {m: verdicts.get(m) or board.judge(group, m) for m in sorted(board.machines)}
+        found = {m: verdicts.get(m) or board.welcomes(group, m) for m in sorted(board.machines)}
         return {machine: verdict.reason for machine, verdict in found.items()}
     counts = board.unsuited(group) + Counter(verdict.reason for verdict in verdicts.values())
     return {"": summarise_counts(counts)}
 
 
-def _why(machine: MachineId, templates: Sequence[UnitName], alike: int, load: int) -> str:
+def _why(
+    machine: MachineId,
+    templates: Sequence[UnitName],
+    alike: int,
+    load: int,
+    wishes: Sequence[str],
+) -> str:
     units = f"{load} unit{'' if load == 1 else 's'}"
+    if wishes:
+        beside = "".join(f"{alike} of {template} and " for template in templates)
+        told = ", ".join(wishes)
+        return f"machine {short(machine)} suits it, {told}, and it has {beside}{units}"
     fewest = "".join(f"the fewest of {template} ({alike}) and " for template in templates)
     return f"machine {short(machine)} suits it and has {fewest or 'the fewest units, '}{units}"

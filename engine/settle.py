@@ -5,6 +5,8 @@ records changed longest ago first; one that cannot is set free, and with it the 
 it by MachineOf. Then the free and the new ones choose machines, over and over until a round
 changes nothing, so that chains settle in one plan and every refusal speaks of the final picture.
 A unit that is set free tries the machine it is on before all others, so nothing moves for nothing.
+Last, what is on a machine that an operator drains goes elsewhere, where anybody else has room for
+it: it stays if nobody has.
 
 A settlement is kept, and changed by what changed (`engine.facts`). That is as good as settling all
 anew, for these reasons. Whether units can stay is decided machine by machine: a machine on which
@@ -19,9 +21,12 @@ Refused: deciding unit by unit in no order, as fleet 1.0 did, where the wrong un
 move; and moving a running unit for one that waits.
 """
 
+from collections.abc import Mapping
+
 from engine.board import Board, Units
 from engine.facts import Facts, Stirred
 from engine.outcomes import Outcome, Settlement, outcome_of
+from engine.packs import Pack, packs
 from engine.reasons import MOST_TOLD, short
 from engine.relations import Group, Turn
 from engine.reopening import Reopened, reopen
@@ -31,6 +36,7 @@ from fleet.machine import MachineId
 from fleet.names import UnitName
 from fleet.options import Requirements
 
+NOWHERE_ELSE = "there is no other machine in the cluster"
 CROWDED = "too many units replace each other here"
 
 Place = tuple[UnitName, MachineId]
@@ -68,7 +74,10 @@ class Settler:
         self._keep(self._reopened)
         kept = len(self._board.touched)
         self._place()
-        self._is_in_doubt = self._patience < 0
+        while self._drain():
+            self._place()
+        # What leaves a drained machine depends on all the others.
+        self._is_in_doubt = self._patience < 0 or bool(self._facts.drained)
         self._unfinished = Stirred(machines=set(self._board.touched[kept:]))
         for unit, machine in {*self.arrivals, *self.departures}:
             if machine in self._facts.machines:
@@ -91,7 +100,8 @@ class Settler:
 
     def _reopen(self, stirred: Stirred) -> Reopened:
         was, now = len(self._board.machines), self._facts.machines
-        if self._is_in_doubt or not was or not now or (was > MOST_TOLD) != (len(now) > MOST_TOLD):
+        is_in_doubt = self._is_in_doubt or bool(self._facts.drained)
+        if is_in_doubt or not was or not now or (was > MOST_TOLD) != (len(now) > MOST_TOLD):
             stirred.units.update(self._facts.wanted, self._settlement.homes)
             stirred.machines.update(self._board.machines, now)
         stirred.units |= self._unfinished.units
@@ -251,7 +261,7 @@ class Settler:
         for machine in sorted(suiting if news is None else suiting & news):
             if machine in homes:
                 continue
-            verdict = self._board.judge(asked, machine)
+            verdict = self._board.welcomes(asked, machine)
             if verdict.able:
                 self._settle_on(asked, machine, verdict.displaces)
                 self.arrivals[unit, machine] = "it is global and this machine suits it"
@@ -286,6 +296,39 @@ class Settler:
         for machine in homes.pop() if len(homes) == 1 else ():
             if machine not in self._facts.machines:
                 self._set_departure(group, machine, f"its machine {short(machine)} is gone")
+
+    # Last: who goes although it could stay
+
+    def _drain(self) -> bool:
+        """What is on drained machines goes elsewhere, if it can; whether anything does."""
+        self._settlement.stuck.clear()
+        moved = False
+        for machine in sorted(self._facts.drained):
+            found = packs(self._board.staying(machine))
+            for pack in sorted(found, key=lambda pack: min(self._turns[unit] for unit in pack)):
+                moved |= self._drain_pack(pack, machine)
+        return moved
+
+    def _drain_pack(self, pack: Pack, machine: MachineId) -> bool:
+        fixed = self._settlement.fixed.intersection(pack)
+        if fixed:
+            reason = f"it goes with {min(fixed)}, which is left alone for now"
+            self._settlement.stuck |= {u: {machine: reason} for u in pack if u not in fixed}
+            return False
+        asked = self._asked(pack)
+        for unit in pack:
+            self._board.take(unit, machine)
+            self._settlement.homes[unit].discard(machine)
+        here = [m for m in self._where_it_is(pack) if not self._board.closed(m)]
+        choice = choose(self._board, asked, here, displacing=False)
+        for unit in pack:
+            if choice.machine is None:
+                self._settlement.stuck[unit] = _elsewhere(choice.reasons, machine)
+                continue
+            self.departures[unit, machine] = self._board.why_drained(machine)
+            self.arrivals[unit, choice.machine] = self._arrival(unit, choice.machine, choice.why)
+        self._settle_on(asked, choice.machine or machine, ())
+        return choice.machine is not None
 
     def _arrival(self, unit: UnitName, machine: MachineId, why: str) -> str:
         lost = [row.machine for row in self._rows(unit) if not row.leaving]
@@ -389,6 +432,12 @@ class Settler:
     def _has_arrived(self, unit: UnitName) -> bool:
         """Whether the unit is where it should be, as far as is decided."""
         return self._facts.has_arrived(unit, self._settlement.homes[unit])
+
+
+def _elsewhere(reasons: Mapping[str, str], machine: MachineId) -> Mapping[str, str]:
+    """Why no other machine takes a unit; what holds for all of them stands under its own."""
+    others = {other: why for other, why in reasons.items() if other and other != machine}
+    return others or {machine: reasons.get("", NOWHERE_ELSE)}
 
 
 def _no_longer(machine: MachineId, reason: str) -> str:

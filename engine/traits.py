@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 
+from fleet.conditions import Condition
 from fleet.machine import Machine, MachineId
 from fleet.options import Requirements
+from fleet.resources import NOTHING, Resources, lacking
 
 # What requirements say of the machine itself; two units with the same go to the same machines.
-Likes = tuple[str | None, tuple[tuple[str, frozenset[str]], ...]]
-ANY: Likes = (None, ())
+Likes = tuple[str | None, tuple[tuple[str, frozenset[str]], ...], tuple[Condition, ...], Resources]
+ANY: Likes = (None, (), (), NOTHING)
 
 # A metadatum, or under the empty key, which no metadatum has, a name that the machine answers to.
 Trait = tuple[str, str]
@@ -15,9 +17,10 @@ Trait = tuple[str, str]
 
 def likes_of(asked: Requirements) -> Likes:
     """What the unit asks of a machine whatever runs there."""
-    if asked.machine_id is None and not asked.metadata:
+    if not (asked.machine_id or asked.metadata or asked.conditions or asked.reserves):
         return ANY
-    return asked.machine_id, tuple(sorted(asked.metadata.items()))
+    metadata = tuple(sorted(asked.metadata.items()))
+    return asked.machine_id, metadata, asked.conditions, asked.reserves
 
 
 class Traits:
@@ -50,11 +53,20 @@ class Traits:
 
     def liked(self, likes: Likes) -> set[MachineId]:
         """The machines that are what is asked for."""
-        name, metadata = likes
+        name, metadata, conditions, reserves = likes
         found = [self._any_of((key, choice) for choice in choices) for key, choices in metadata]
         if name is not None:
             found.append(self._any_of([("", name)]))
-        return set.intersection(*found) if found else set(self._machines)
+        liked = set.intersection(*found) if found else set(self._machines)
+        if not (conditions or reserves):
+            return liked
+        machines = (self._machines[machine] for machine in liked)
+        return {
+            machine.id
+            for machine in machines
+            if all(condition.is_met(machine.metadata) for condition in conditions)
+            and not lacking(reserves, machine.resources)
+        }
 
     def _any_of(self, traits: Iterable[Trait]) -> set[MachineId]:
         return set().union(*(self._having.get(trait, ()) for trait in traits))

@@ -29,7 +29,7 @@ from fleet.cluster import (
 )
 from fleet.errors import MALFORMED
 from fleet.keys import Keys
-from fleet.machine import Machine, MachineId, decode_machine, merge_metadata
+from fleet.machine import Cordon, Machine, MachineId, decode_cordon, decode_machine, merge_metadata
 from fleet.names import UnitName, parse_name
 from fleet.states import TargetState, decode_state
 from fleet.store.port import Changes, Commit, Delete, Entry, Guard, LeaseId, Put, Snapshot, Store
@@ -43,6 +43,7 @@ def prefixes_of(keys: Keys) -> tuple[str, ...]:
         keys.units,
         keys.machines,
         keys.metadata,
+        keys.cordons,
         keys.schedule,
         keys.states,
         keys.refusals,
@@ -74,12 +75,14 @@ class View:
         self._seen: dict[str, Entry] = {}
         self._registered: dict[MachineId, Machine] = {}
         self._metadata: dict[MachineId, dict[str, str]] = {}
+        self._cordons: dict[MachineId, Cordon] = {}
         self._readers: tuple[tuple[str, _Reader], ...] = (
             (keys.states, self._read_state),
             (keys.schedule, self._read_row),
             (keys.units, self._read_unit),
             (keys.machines, self._read_machine),
             (keys.metadata, self._read_metadatum),
+            (keys.cordons, self._read_cordon),
             (keys.refusals, self._read_refusal),
             (keys.files, self._read_file),
             (keys.departures, self._read_departure),
@@ -177,14 +180,24 @@ class View:
         finally:
             self._merge(MachineId(machine))
 
+    def _read_cordon(self, rest: str, entry: Entry | None) -> None:
+        machine = MachineId(rest)
+        self._cordons.pop(machine, None)
+        try:
+            if entry is not None:
+                self._cordons[machine] = decode_cordon(json.loads(entry.value))
+        finally:
+            self._merge(machine)
+
     def _merge(self, machine: MachineId) -> None:
-        """Tell of the machine with what operators set merged over its own metadata."""
+        """Tell of the machine with what operators say of it."""
         read = self._registered.get(machine)
         if read is None:
             self.facts.drop_machine(machine)
         else:
             merged = merge_metadata(read.metadata, self._metadata.get(machine, {}))
-            self.facts.set_machine(replace(read, metadata=merged))
+            cordon = self._cordons.get(machine)
+            self.facts.set_machine(replace(read, metadata=merged, cordon=cordon))
 
     def _read_refusal(self, rest: str, entry: Entry | None) -> None:
         self.facts.drop_refusal(UnitName(rest))

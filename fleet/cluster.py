@@ -15,7 +15,14 @@ from typing import Any, TypeVar
 from fleet.claims import Claim, read_claim
 from fleet.errors import MALFORMED, InvalidUnit
 from fleet.keys import Keys
-from fleet.machine import Machine, MachineId, decode_machine, merge_metadata
+from fleet.machine import (
+    Cordon,
+    Machine,
+    MachineId,
+    decode_cordon,
+    decode_machine,
+    merge_metadata,
+)
 from fleet.names import UnitName, parse_name
 from fleet.options import SECTION, Requirements, read_requirements
 from fleet.states import TargetState, UnitState, decode_state
@@ -112,6 +119,7 @@ class Cluster:
     `pending_change` is the revision of a change of units that is made but not completed, 0 without
     one; then units are not yet what they should be. While somebody is `uploading`, files that no
     unit names will be named. `latest_change` is the revision of the last change of any unit.
+    `cordons` are those of all machines, here or not; a machine that is here has its own.
     """
 
     revision: int = 0
@@ -128,6 +136,7 @@ class Cluster:
     pending_change: int = 0
     latest_change: int = 0
     uploading: bool = False
+    cordons: Mapping[MachineId, Cordon] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     _rows: Mapping[UnitName, tuple[Assignment, ...]] = field(init=False, repr=False, compare=False)
     _states: Mapping[UnitName, tuple[UnitState, ...]] = field(init=False, repr=False, compare=False)
@@ -195,6 +204,7 @@ def decode_cluster(keys: Keys, entries: Iterable[Entry], revision: int) -> Clust
         (keys.pending_change, _read_pending_change),
         (keys.latest_change, _read_latest_change),
         (keys.uploads, _read_upload),
+        (keys.cordons, _read_cordon),
         (keys.hold, _read_hold),
         (keys.engine, _read_leader),
     )
@@ -232,6 +242,7 @@ class _Draft:
         self.pending_change = 0
         self.latest_change = 0
         self.uploading = False
+        self.cordons: dict[MachineId, Cordon] = {}
         self.problems: list[str] = []
 
     def finish(self, revision: int) -> Cluster:
@@ -240,7 +251,9 @@ class _Draft:
             units=dict(sorted(self.units.items())),
             machines={
                 key: replace(
-                    machine, metadata=merge_metadata(machine.metadata, self.metadata.get(key, {}))
+                    machine,
+                    metadata=merge_metadata(machine.metadata, self.metadata.get(key, {})),
+                    cordon=self.cordons.get(key),
                 )
                 for key, machine in sorted(self.machines.items())
             },
@@ -255,6 +268,7 @@ class _Draft:
             pending_change=self.pending_change,
             latest_change=self.latest_change,
             uploading=self.uploading,
+            cordons=dict(sorted(self.cordons.items())),
             problems=tuple(self.problems),
         )
 
@@ -432,6 +446,10 @@ def _read_latest_change(draft: _Draft, rest: str, entry: Entry) -> None:
 
 def _read_upload(draft: _Draft, rest: str, entry: Entry) -> None:
     draft.uploading = True
+
+
+def _read_cordon(draft: _Draft, rest: str, entry: Entry) -> None:
+    draft.cordons[MachineId(rest)] = decode_cordon(json.loads(entry.value))
 
 
 def _read_hold(draft: _Draft, rest: str, entry: Entry) -> None:

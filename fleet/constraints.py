@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from fleet.globs import glob_matches
 from fleet.machine import Machine
-from fleet.names import UnitName
+from fleet.names import UnitName, split_name
 from fleet.options import Requirements
+from fleet.resources import lacking
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,10 @@ def able_to_run(
 ) -> Verdict:
     """Whether the machine suits the unit and the machine's other units bear it.
 
-    The checks go in this order: MachineID, MachineMetadata, MachineOf, Conflicts of either side,
-    Replaces. The unit itself among the neighbours is passed over. A unit that `Replaces` names
-    does not stand in the way but has to leave; two that replace each other leave each other alone.
+    The checks go in this order: MachineID, MachineMetadata, what the machine has at all, MachineOf,
+    Conflicts of either side, Replaces, MaxPerMachine, what is free of CPU and Memory. The unit
+    itself among the neighbours is passed over. A unit that `Replaces` names does not stand in the
+    way but has to leave; two that replace each other leave each other alone.
     """
     reason = machine_refusal(asked, machine) or _peer_refusal(asked, neighbours)
     if reason:
@@ -49,6 +51,12 @@ def able_to_run(
             displaces.append(other)
         elif stays and not leaves:
             return Verdict(f"{other} is here and replaces it")
+    if asked.max_per_machine or asked.reserves:
+        staying = {other: theirs for other, theirs in others.items() if other not in displaces}
+        reason = _crowding(name, asked, staying) or lacking(
+            asked.reserves, machine.resources, (theirs.reserves for theirs in staying.values())
+        )
+        return Verdict(reason, () if reason else tuple(displaces))
     return Verdict(displaces=tuple(displaces))
 
 
@@ -61,7 +69,12 @@ def machine_refusal(asked: Requirements, machine: Machine) -> str:
             wanted = " or ".join(f"{key}={choice}" for choice in sorted(choices))
             has = f"{key}={machine.metadata[key]}" if key in machine.metadata else f"no {key}"
             return f"the unit asks for metadata {wanted}, the machine has {has}"
-    return ""
+    for condition in asked.conditions:
+        if not condition.is_met(machine.metadata):
+            key = condition.key
+            has = f"{key}={machine.metadata[key]}" if key in machine.metadata else f"no {key}"
+            return f"the unit asks for metadata {condition}, the machine has {has}"
+    return lacking(asked.reserves, machine.resources) if asked.reserves else ""
 
 
 def first_match(patterns: Iterable[str], name: str) -> str | None:
@@ -77,6 +90,18 @@ def _peer_refusal(asked: Requirements, neighbours: Mapping[UnitName, Requirement
         if peer not in neighbours:
             return f"MachineOf={peer}, which is not here"
     return ""
+
+
+def _crowding(
+    name: UnitName, asked: Requirements, neighbours: Mapping[UnitName, Requirements]
+) -> str:
+    template = split_name(name).template
+    if not asked.max_per_machine or not template:
+        return ""
+    alike = sum(split_name(other).template == template for other in neighbours)
+    if alike < asked.max_per_machine:
+        return ""
+    return f"{alike} of {template} are here already (MaxPerMachine={asked.max_per_machine})"
 
 
 def _conflict(

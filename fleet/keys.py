@@ -56,6 +56,10 @@ class Keys:
         return f"{self.root}claims/"
 
     @property
+    def cordons(self) -> str:
+        return f"{self.root}cordons/"
+
+    @property
     def events(self) -> str:
         return f"{self.root}events/"
 
@@ -111,6 +115,9 @@ class Keys:
 
     def departure(self, machine: MachineId) -> str:
         return f"{self.departures}{machine}"
+
+    def cordon(self, machine: MachineId) -> str:
+        return f"{self.cordons}{machine}"
 
     def metadatum(self, machine: MachineId, key: str) -> str:
         return f"{self.metadata}{machine}/{key}"

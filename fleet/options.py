@@ -1,18 +1,26 @@
 """The `[X-Fleet]` section: what a unit asks of the machine it runs on.
 
-Keys, legacy names, value syntax and specifiers are those of fleet 1.0. Where the original passed
+Keys, legacy names, value syntax and specifiers are those of fleet 1.0, which knew neither
+conditions in MachineMetadata nor what stands after Global here. Where the original passed
 over a malformed value in silence (and so ran the unit anywhere), it is refused here.
 """
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from fleet.conditions import Condition, read_condition, read_preference
+from fleet.durations import parse_duration
 from fleet.errors import InvalidUnit, excerpt
 from fleet.fencing import why_unfenceable
 from fleet.globs import InvalidGlob, compile_glob, glob_matches
 from fleet.names import split_name
+from fleet.resources import NOTHING, Resources, parse_bytes, parse_cpus
 from fleet.unit import UnitFile, UnitOption
+
+_T = TypeVar("_T")
 
 SECTION = "X-Fleet"
 
@@ -24,9 +32,29 @@ _CONFLICTS = ("X-Conflicts", "Conflicts")
 _REPLACES = ("Replaces",)
 _GLOBAL = ("Global",)
 _FENCED = ("Fenced",)
+_SPREAD = ("Spread",)
+_PREFER = ("Prefer",)
+_MAX_PER_MACHINE = ("MaxPerMachine",)
+_MAX_UNAVAILABLE = ("MaxUnavailable",)
+_ACTIVE_FOR = ("ActiveFor",)
+_CPU = ("CPU",)
+_MEMORY = ("Memory",)
 _GLOB_OPTIONS = frozenset(_CONFLICTS + _REPLACES)
 KNOWN_OPTIONS = frozenset(
-    _MACHINE_ID + _METADATA + _MACHINE_OF + _CONFLICTS + _REPLACES + _GLOBAL + _FENCED
+    _MACHINE_ID
+    + _METADATA
+    + _MACHINE_OF
+    + _CONFLICTS
+    + _REPLACES
+    + _GLOBAL
+    + _FENCED
+    + _SPREAD
+    + _PREFER
+    + _MAX_PER_MACHINE
+    + _MAX_UNAVAILABLE
+    + _ACTIVE_FOR
+    + _CPU
+    + _MEMORY
 )
 
 # What a unit asks for is compared with every other unit by every engine: more than this is no wish.
@@ -37,9 +65,21 @@ _TRUE = frozenset({"true", "yes", "1", "on", "t"})
 _FALSE = frozenset({"false", "no", "0", "off", "f", ""})
 
 
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """A condition that a unit would like a machine to meet, and how much."""
+
+    condition: Condition
+    weight: int = 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirements:
-    """What a unit asks for: each metadata key has the values any of which will do."""
+    """What a unit asks for: each metadata key has the values any of which will do.
+
+    All conditions have to be met. `spread` and `prefer` only order the machines that suit. Counts
+    of instances are those of the unit's template; 0 is no limit.
+    """
 
     machine_id: str | None = None
     metadata: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -48,6 +88,13 @@ class Requirements:
     replaces: tuple[str, ...] = ()
     is_global: bool = False
     is_fenced: bool = False
+    conditions: tuple[Condition, ...] = ()
+    reserves: Resources = NOTHING
+    max_per_machine: int = 0
+    max_unavailable: int = 0
+    active_for_s: float = 0.0
+    spread: tuple[str, ...] = ()
+    prefer: tuple[Preference, ...] = ()
 
     def only_repelling(self) -> "Requirements":
         """Only what keeps other units away: the part a machine can judge by itself."""
@@ -89,9 +136,16 @@ def read_requirements(options: Iterable[UnitOption], name: str | None = None) ->
         found = values(names)
         return _boolean(*found[-1]) if found else False
 
+    metadata, conditions = _metadata(values(_METADATA))
+
+    def last(names: tuple[str, ...], read: Callable[[str], _T], default: _T) -> _T:
+        found = values(names)
+        return _read(read, *found[-1]) if found else default
+
     return Requirements(
         machine_id=_not_empty(*machine_ids[0]) if machine_ids else None,
-        metadata=_metadata(values(_METADATA)),
+        metadata=metadata,
+        conditions=conditions,
         machine_of=tuple(_not_empty(*pair) for pair in values(_MACHINE_OF)),
         conflicts=tuple(
             _glob(word, option) for value, option in values(_CONFLICTS) for word in value.split()
@@ -99,6 +153,12 @@ def read_requirements(options: Iterable[UnitOption], name: str | None = None) ->
         replaces=tuple(_glob(*pair) for pair in values(_REPLACES)),
         is_global=flag(_GLOBAL),
         is_fenced=flag(_FENCED),
+        reserves=Resources(cpus=last(_CPU, parse_cpus, 0.0), memory=last(_MEMORY, parse_bytes, 0)),
+        max_per_machine=last(_MAX_PER_MACHINE, _count, 0),
+        max_unavailable=last(_MAX_UNAVAILABLE, _count, 0),
+        active_for_s=last(_ACTIVE_FOR, parse_duration, 0.0),
+        spread=tuple(dict.fromkeys(_read(_key, *pair) for pair in values(_SPREAD))),
+        prefer=tuple(_read(_preference, *pair) for pair in values(_PREFER)),
     )
 
 
@@ -144,6 +204,9 @@ def find_contradiction(asked: Requirements) -> str | None:
         "Global": asked.is_global,
         "Replaces": bool(asked.replaces),
         "Fenced": asked.is_fenced,
+        "Spread": bool(asked.spread),
+        "Prefer": bool(asked.prefer),
+        "MaxPerMachine": bool(asked.max_per_machine),
     }
     for first, second in _EXCLUSIVE:
         if given[first] and given[second]:
@@ -160,6 +223,9 @@ _EXCLUSIVE = (
     ("Global", "Replaces"),
     ("Global", "Fenced"),
     ("Conflicts", "Replaces"),
+    ("Global", "Spread"),
+    ("Global", "Prefer"),
+    ("Global", "MaxPerMachine"),
 )
 
 
@@ -226,14 +292,52 @@ def _literal_name(name: str) -> str:
     return name.replace("\\", "\\\\")
 
 
-def _metadata(values: list[tuple[str, UnitOption]]) -> dict[str, frozenset[str]]:
+def _metadata(
+    values: list[tuple[str, UnitOption]],
+) -> tuple[dict[str, frozenset[str]], tuple[Condition, ...]]:
     wanted: dict[str, frozenset[str]] = {}
+    conditions: list[Condition] = []
     for value, option in values:
+        condition = _read(read_condition, value, option)
+        if condition is not None:
+            conditions.append(condition)
+            continue
         key, equals, choice = value.partition("=")
         if not equals or not key or not choice or "=" in choice:
-            raise _malformed(value, option, 'write key=value, or several as "a=b" "c=d"')
+            raise _malformed(value, option, 'write key=value, or several as "a=b" "c>=d"')
         wanted[key] = wanted.get(key, frozenset()) | {choice}
-    return wanted
+    return wanted, tuple(conditions)
+
+
+def _read(read: Callable[[str], _T], value: str, option: UnitOption) -> _T:
+    """What the value says; what is wrong with it is told with its line."""
+    try:
+        return read(value)
+    except ValueError as error:
+        raise _malformed(value, option, str(error)) from error
+
+
+def _count(value: str) -> int:
+    if not re.fullmatch("[0-9]{1,6}", value) or not int(value):
+        raise ValueError("write a number from 1 on")
+    return int(value)
+
+
+def _key(value: str) -> str:
+    if not re.fullmatch("[A-Za-z0-9_.-]+", value):
+        raise ValueError("write one metadata key; several are lines of their own, or quoted")
+    return value
+
+
+def _preference(value: str) -> Preference:
+    text, _, weight = value.rpartition(" ")
+    condition = read_preference(text.strip()) if re.fullmatch("[0-9]{1,6}", weight) else None
+    if condition is not None:
+        return Preference(condition, _count(weight))
+    condition = read_preference(value)
+    if condition is None:
+        raise ValueError("write key=value, cpus>=8 or the like, and a weight after a blank")
+    return Preference(condition)
 
 
 def _not_empty(value: str, option: UnitOption) -> str:

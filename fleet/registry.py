@@ -30,7 +30,7 @@ from fleet.errors import MALFORMED, Conflict, InvalidUnit, NotFound
 from fleet.events import History, expired, latest
 from fleet.history import event_put
 from fleet.keys import Keys
-from fleet.machine import Machine, MachineId, encode_machine
+from fleet.machine import Cordon, Machine, MachineId, encode_cordon, encode_machine
 from fleet.names import UnitName
 from fleet.states import UnitState, encode_state
 from fleet.store.port import Delete, Entry, Guard, LeaseId, Put, Store
@@ -80,6 +80,7 @@ class Registry:
             keys.units,
             keys.machines,
             keys.metadata,
+            keys.cordons,
             keys.schedule,
             keys.states,
             keys.refusals,
@@ -143,8 +144,12 @@ class Registry:
 
     async def machines(self) -> tuple[Machine, ...]:
         """The machines that are there, with their metadata, at one revision."""
-        cluster = await self._part(self.keys.machines, self.keys.metadata)
+        cluster = await self._part(self.keys.machines, self.keys.metadata, self.keys.cordons)
         return tuple(cluster.machines.values())
+
+    async def cordons(self) -> Mapping[MachineId, Cordon]:
+        """The machines that take no new units, whether they are there or not."""
+        return (await self._part(self.keys.cordons)).cordons
 
     async def hold(self) -> Hold | None:
         """The brake on a mass loss while it is on, with the machines that are still gone."""
@@ -207,7 +212,7 @@ class Registry:
         """
         keys = self.keys
         prefixes = (keys.units, keys.machines, keys.metadata, keys.schedule, keys.states)
-        more = (keys.refusals, keys.departures, keys.claims, keys.engine)
+        more = (keys.cordons, keys.refusals, keys.departures, keys.claims, keys.engine)
         snapshot = await self.transactions.settled(*prefixes, *more)
         cluster = decode_cluster(keys, snapshot.entries.values(), snapshot.revision)
         entries = {c.name: snapshot.entries.get(keys.unit(c.name)) for c in changes}
@@ -283,6 +288,22 @@ class Registry:
             what = f"metadata {key.removeprefix(self.keys.metadata)} = {value or '(removed)'}"
             await batch.add([], [Put(key, written), event_put(self.keys, by=by, what=what)])
         await batch.flush()
+
+    async def cordon(self, machine: MachineId, cordon: Cordon) -> None:
+        """Let the machine, which need not be there now, take no new units."""
+        deed = "drains" if cordon.drain else "cordons"
+        what = f"{deed} machine {machine}" + (f": {cordon.why}" if cordon.why else "")
+        put = Put(self.keys.cordon(machine), json.dumps(encode_cordon(cordon)).encode())
+        await self.store.commit([], [put, event_put(self.keys, by=cordon.by, what=what)])
+
+    async def uncordon(self, machine: MachineId, *, by: str) -> None:
+        """Let the machine take units again; raises NotFound if it is not cordoned."""
+        key = self.keys.cordon(machine)
+        event = event_put(self.keys, by=by, what=f"uncordons machine {machine}")
+        there = key in (await self.store.read(key)).entries
+        if not there:
+            raise NotFound(f"machine {machine} is not cordoned")
+        await self.store.commit([], [Delete(key), event])
 
     async def release_hold(self, *, by: str) -> None:
         """End the brake on a mass loss: the leader gives up the machines that are held.

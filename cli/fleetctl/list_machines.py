@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.connect import run_connected
+from cli.cordoning import cordon_sentence
 from cli.holding import beside_hold, hold_sentence
 from cli.listing import Shown, list_flags, show_list
 from cli.options import examples
@@ -15,7 +16,7 @@ from cli.tables import View
 if TYPE_CHECKING:
     from fleet.api.client import FleetClient
 
-_KINDS = frozenset({"machines", "metadata", "engine"})
+_KINDS = frozenset({"machines", "metadata", "cordons", "engine"})
 
 
 @click.command(
@@ -34,8 +35,9 @@ def command(settings: Settings, *, form: Form) -> int:
     async def show(client: "FleetClient") -> int:
         async def read() -> Shown:
             machines, hold = await beside_hold(client, client.machines())
+            told = (cordon_sentence(machines), hold_sentence(hold) if hold else "")
             text = MACHINES.render(machines, View(full=form.full), form)
-            return Shown(text, hold_sentence(hold) if hold else "")
+            return Shown(text, "\n".join(filter(None, told)))
 
         return await show_list(client, form, read, kinds=_KINDS)
 

@@ -15,15 +15,26 @@ from cli.settings import Settings
         "fleetctl start web.service",
         "fleetctl start web@{1..3}                  # three instances of web@.service",
         "fleetctl start --replace web.service       # the file here is newer",
+        "fleetctl start --replace --rollback web    # the old one again if it fails",
         "fleetctl start --block-attempts=15 web     # wait for half a minute at most",
     )
 )
 @units_argument(runnable_units)
 @creation_flags
+@click.option(
+    "--rollback",
+    is_flag=True,
+    help="With --replace: if a unit does not come up, all get their former contents back.",
+)
 @patience_flags
 @click.pass_obj
 def command(
-    settings: Settings, *, units: tuple[str, ...], replace: bool, patience: Patience
+    settings: Settings,
+    *,
+    units: tuple[str, ...],
+    replace: bool,
+    rollback: bool,
+    patience: Patience,
 ) -> int:
     """Start units somewhere in the cluster, and wait until they run.
 
@@ -31,7 +42,11 @@ def command(
     every unit active (one of Type=oneshot: when it has run), and exits with 1, the reason and the
     last lines of the journal if one fails, or if no machine can take it.
     """
+    if rollback and not (replace and patience.block):
+        raise click.UsageError("--rollback goes with --replace, and not with --no-block")
     return run_connected(
         settings,
-        lambda client: bring(client, units, verb="start", replace=replace, patience=patience),
+        lambda client: bring(
+            client, units, verb="start", replace=replace, patience=patience, rollback=rollback
+        ),
     )

@@ -9,7 +9,7 @@ from fleet.api.members import parse
 from fleet.api.schema import Unit, decode_unit
 from fleet.errors import InvalidRequest, InvalidUnit
 from fleet.folder.settings import check_source
-from fleet.machine import MachineId
+from fleet.machine import Cordon, MachineId
 from fleet.names import parse_name, split_name
 from fleet.options import check_unit, fleet_options, read_requirements
 from fleet.registry import UnitChange
@@ -128,6 +128,20 @@ def _metadata_value(value: object) -> str:
     if len(value.encode()) > MAX_METADATA_BYTES:
         raise InvalidRequest(f"invalid value: it has more than {MAX_METADATA_BYTES} bytes")
     return value
+
+
+def asked_cordon(document: object, *, by: str) -> Cordon:
+    """The cordon in the body of a request, as that user's; raises InvalidRequest."""
+    if not isinstance(document, dict):
+        raise InvalidRequest("unable to decode body: a cordon has to be a JSON object")
+    why, drain = document.get("why", ""), document.get("drain", False)
+    if not isinstance(why, str) or not _is_text(why):
+        raise InvalidRequest("unable to decode body: why has to be a JSON string")
+    if not isinstance(drain, bool):
+        raise InvalidRequest("unable to decode body: drain has to be true or false")
+    if len(why.encode()) > MAX_METADATA_BYTES:
+        raise InvalidRequest(f"why has more than {MAX_METADATA_BYTES} bytes")
+    return Cordon(by=by, why=" ".join(why.split()), drain=drain)
 
 
 def _folded(members: Mapping[str, Any]) -> dict[str, Any]:

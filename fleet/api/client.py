@@ -32,6 +32,7 @@ from fleet.api.schema import (
     Unit,
     decode_history,
     decode_hold,
+    decode_listed_cordon,
     decode_listed_machine,
     decode_listed_state,
     decode_page,
@@ -46,7 +47,7 @@ from fleet.errors import FleetError, InvalidRequest, NotFound, Unavailable
 from fleet.events import History
 from fleet.folder.difference import Inventory
 from fleet.foresight import Foreseen
-from fleet.machine import Machine, MachineId
+from fleet.machine import Cordon, Machine, MachineId
 from fleet.names import UnitName
 from fleet.registry import UnitChange
 from fleet.sync.values import SyncSettings, encode_settings
@@ -140,6 +141,17 @@ class FleetClient:
         self._check(response)
         return self._decoded(response, decode_hold)
 
+    async def cordons(self) -> dict[MachineId, Cordon]:
+        """The machines that take no new units, here or not; an original server knows of none."""
+        response = await self._send("GET", "cordons")
+        if _is_unknown_here(response):
+            return {}
+        self._check(response)
+        cordons, _ = self._decoded(
+            response, lambda document: decode_page("cordons", document, decode_listed_cordon)
+        )
+        return dict(cordons)
+
     async def events(self, limit: int, *, unit: UnitName | str = "", after: int = 0) -> History:
         """The newest events, of one unit or of all, since a revision of the store.
 
@@ -218,6 +230,17 @@ class FleetClient:
             # An object is what fleet 1.0 takes; its documentation has a plain text.
             operations.append(operation | ({} if value is None else {"value": {"value": value}}))
         await self._ask("PATCH", "machines", content=render(operations))
+
+    async def cordon(self, machine: MachineId, *, why: str, drain: bool) -> None:
+        """Let the machine take no new units, and with `drain` have its units leave it."""
+        body = render({"why": why, "drain": drain})
+        response = await self._send("PUT", _cordon_of(machine), content=body)
+        self._check_ours(response)
+
+    async def uncordon(self, machine: MachineId) -> None:
+        """Let the machine take units again; raises NotFound if it is not cordoned."""
+        response = await self._send("DELETE", _cordon_of(machine))
+        self._check_ours(response)
 
     async def release_hold(self) -> None:
         """Have the machines given up that are held; raises NotFound if none are."""
@@ -432,6 +455,10 @@ def _transport(
 
 def _item(name: UnitName) -> str:
     return f"units/{urllib.parse.quote(name, safe='')}"
+
+
+def _cordon_of(machine: MachineId) -> str:
+    return f"cordons/{urllib.parse.quote(machine, safe='')}"
 
 
 def _asked(change: UnitChange) -> Unit:

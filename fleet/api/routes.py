@@ -38,6 +38,9 @@ class Endpoint(StrEnum):
     SET_SYNC = "set_sync"
     SYNC_NOW = "sync_now"
     STOP_SYNC = "stop_sync"
+    LIST_CORDONS = "list_cordons"
+    CORDON = "cordon"
+    UNCORDON = "uncordon"
     WATCH = "watch"
 
     @property
@@ -61,6 +64,8 @@ _WRITES = frozenset(
         Endpoint.SET_SYNC,
         Endpoint.SYNC_NOW,
         Endpoint.STOP_SYNC,
+        Endpoint.CORDON,
+        Endpoint.UNCORDON,
     }
 )
 
@@ -130,6 +135,7 @@ _COLLECTIONS = {
     "plan": _Resource(
         verbs={"POST": Endpoint.PLAN_UNITS}, refusal="only POST supported against this resource"
     ),
+    "cordons": _Resource(verbs={"GET": Endpoint.LIST_CORDONS}, refusal=_GET_ONLY),
 }
 _ITEMS = {
     "units": _Resource(
@@ -141,6 +147,10 @@ _ITEMS = {
         refusal="only GET, PUT and DELETE supported against this resource",
     ),
     "state": _Resource(verbs={"GET": Endpoint.GET_STATE}, refusal=_GET_ONLY),
+    "cordons": _Resource(
+        verbs={"PUT": Endpoint.CORDON, "DELETE": Endpoint.UNCORDON},
+        refusal="only PUT and DELETE supported against this resource",
+    ),
 }
 _METRICS = _Resource(verbs={"GET": Endpoint.METRICS}, refusal=_GET_ONLY)
 

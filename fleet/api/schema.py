@@ -15,8 +15,10 @@ from fleet.cluster import decode_hold as decode_stored_hold
 from fleet.errors import MALFORMED, InvalidRequest, InvalidUnit
 from fleet.events import Event, History
 from fleet.events import decode_event as decode_stored_event
-from fleet.machine import Machine, MachineId
+from fleet.machine import Cordon, Machine, MachineId, encode_cordon
+from fleet.machine import decode_cordon as decode_stored_cordon
 from fleet.names import UnitName
+from fleet.resources import decode_resources, encode_resources
 from fleet.states import TargetState, UnitState
 from fleet.unit import UnitFile, UnitOption, parse_unit, unit_from_options
 
@@ -158,6 +160,8 @@ def encode_listed_machine(machine: Machine) -> Document:
         primaryIP=machine.address,
         metadata=dict(machine.metadata),
         systemdUser=None if machine.user is None else str(machine.user),
+        cordon=machine.cordon and encode_cordon(machine.cordon),
+        resources=encode_resources(machine.resources) if machine.resources else None,
     )
 
 
@@ -166,12 +170,29 @@ def decode_listed_machine(document: object) -> Machine:
     found = mapping(document, "a machine")
     metadata = mapping(found.get("metadata") or {}, "metadata")
     user = text_of(found, "systemdUser")
+    resources = mapping(found.get("resources") or {}, "resources")
     return Machine(
         id=MachineId(text_of(found, "id")),
         address=text_of(found, "primaryIP"),
         metadata={key: text_of(metadata, key) for key in metadata},
         user=int(user) if user.isascii() and user.isdigit() else None,
+        cordon=_cordon(found["cordon"]) if found.get("cordon") else None,
+        resources=_stored(decode_resources, resources, "resources"),
     )
+
+
+def encode_listed_cordon(machine: MachineId, cordon: Cordon) -> Document:
+    return {"machineID": machine, **encode_cordon(cordon)}
+
+
+def decode_listed_cordon(document: object) -> tuple[MachineId, Cordon]:
+    """The machine and its cordon in a document; raises InvalidRequest."""
+    found = mapping(document, "a cordon")
+    return MachineId(text_of(found, "machineID")), _cordon(found)
+
+
+def _cordon(document: object) -> Cordon:
+    return _stored(decode_stored_cordon, mapping(document, "a cordon"), "a cordon")
 
 
 # Holds and events

@@ -6,14 +6,21 @@ Sockets, streams and the kernel's word on who is asking are the server's.
 
 import json
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fleet.api import access, metrics
 from fleet.api.access import Peer
 from fleet.api.answers import JSON, UNABLE, Answer, Refused, error_document, json_answer
-from fleet.api.changes import metadata_changes, parse_request, unit_change, unit_changes
+from fleet.api.changes import (
+    asked_cordon,
+    metadata_changes,
+    parse_request,
+    unit_change,
+    unit_changes,
+)
 from fleet.api.discovery import discovery_document
 from fleet.api.foldering import encode_foreseen, encode_inventory
 from fleet.api.pages import DEFAULT_LIMIT, PageToken, cut_page, find_token
@@ -22,6 +29,7 @@ from fleet.api.schema import (
     Unit,
     decode_unit,
     encode_hold,
+    encode_listed_cordon,
     encode_listed_machine,
     encode_listed_state,
     encode_page,
@@ -137,6 +145,9 @@ class ApiService:
             Endpoint.SET_SYNC: self._set_sync,
             Endpoint.SYNC_NOW: self._sync_now,
             Endpoint.STOP_SYNC: self._stop_sync,
+            Endpoint.LIST_CORDONS: self._list_cordons,
+            Endpoint.CORDON: self._cordon,
+            Endpoint.UNCORDON: self._uncordon,
         }
         return await endpoints[call.route.endpoint](call)
 
@@ -272,6 +283,22 @@ class ApiService:
         if changes:
             await self._registry.set_metadata(changes, by=self._signature(call.peer))
         return Answer(status=204, content_type=JSON)
+
+    async def _list_cordons(self, call: Call) -> Answer:
+        cordons = await self._registry.cordons()
+        documents = [encode_listed_cordon(*pair) for pair in cordons.items()]
+        return json_answer(encode_page("cordons", documents, None))
+
+    async def _cordon(self, call: Call) -> Answer:
+        machine = MachineId(call.route.item)
+        cordon = asked_cordon(parse_request(call.body), by=self._signature(call.peer))
+        await self._registry.cordon(machine, replace(cordon, at_s=time.time()))
+        return Answer(status=204)
+
+    async def _uncordon(self, call: Call) -> Answer:
+        machine = MachineId(call.route.item)
+        await self._registry.uncordon(machine, by=self._signature(call.peer))
+        return Answer(status=204)
 
     # What the engine decided
 

@@ -79,7 +79,9 @@ def _answer(cluster: Cluster, name: UnitName, machine: MachineId) -> MachineAnsw
     neighbours = _neighbours(cluster, machine)
     row = next((r for r in cluster.schedule if (r.unit, r.machine) == (name, machine)), None)
     asked = cluster.units[name].requirements
-    reason = row.reason if row else able_to_run(name, asked, there, neighbours).reason
+    closed = f"it is {there.cordon.told}" if there.cordon else ""
+    able = closed or able_to_run(name, asked, there, neighbours).reason
+    reason = row.reason if row else able
     return MachineAnswer(
         machine=machine,
         address=there.address,

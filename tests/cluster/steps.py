@@ -22,6 +22,9 @@ from tests.cluster.machines import DEADLINE_S, FLEETCTL, eventually
 Done = subprocess.CompletedProcess[str]
 UNITS_DIRECTORY = "/run/fleet/units"
 STEADY = "sleep 100000"
+# systemd's message ids, which `journalctl --catalog` explains; source: sd-messages.h.
+UNIT_STARTED = "39f53479d3a045ac8e11786248231fbf"
+UNIT_STOPPING = "de5b426a63be47a7b6ac3eaac82e2f6f"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -247,6 +250,16 @@ class Operator:
         argv = ["systemctl", "show", f"--property={listed}", *units]
         blocks = self.sandbox.run(machine, argv).stdout.split("\n\n")
         return {unit: _life(block) for unit, block in zip(units, blocks, strict=True)}
+
+    def unit_times(self, machine: str, message: str) -> Mapping[str, int]:
+        """When systemd there last said that of each unit, in microseconds since the epoch.
+
+        The machines of a sandbox have one clock.
+        """
+        journal = ["journalctl", "--output=json", f"MESSAGE_ID={message}"]
+        lines = self.sandbox.run(machine, journal, check=True).stdout.splitlines()
+        entries = [json.loads(line) for line in lines]
+        return {entry["UNIT"]: int(entry["_SOURCE_REALTIME_TIMESTAMP"]) for entry in entries}
 
     def powered(self) -> tuple[str, ...]:
         return tuple(view.name for view in self.sandbox.machines if view.pid is not None)

@@ -45,6 +45,22 @@ def test_unit_runs_on_the_machine_it_names_by_its_id_or_the_start_of_it(operator
     assert (operator.home("long.service"), operator.home("short.service")) == ("fleet3", "fleet2")
 
 
+def test_instances_are_spread_kept_few_and_given_what_they_reserve(operator: Operator) -> None:
+    operator.service("spread@.service", fleet="Spread=zone\nMaxPerMachine=1\nMemory=1M")
+    operator.service("liked.service", fleet='Prefer="zone in b,x 5" "host=fleet1"')
+    operator.service("huge.service", fleet="MachineMetadata=zone!=b\nMemory=1000T")
+
+    operator.ok("start", "spread@1", "spread@2", "spread@3", "liked")
+    fourth = operator.fleetctl("start", "spread@4", "huge")
+
+    homes = {operator.home(f"spread@{number}.service") for number in (1, 2, 3)}
+    assert homes == set(MACHINES)
+    assert operator.home("liked.service") == "fleet2"
+    assert fourth.stderr.count("1 of spread@.service are here already (MaxPerMachine=1)") == 3
+    assert fourth.stderr.count("it asks for Memory=1000T") == 2, fourth.stderr
+    assert fourth.stderr.count("metadata zone!=b, the machine has zone=b") == 1
+
+
 def test_conflicting_instances_share_no_machine_and_the_one_too_many_waits(
     operator: Operator,
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.cluster.machines import eventually
-from tests.cluster.steps import Done, Operator
+from tests.cluster.steps import UNIT_STARTED, UNIT_STOPPING, Done, Operator
 
 pytestmark = pytest.mark.systemd
 
@@ -151,6 +151,35 @@ def test_many_units_start_and_stop_with_one_command_each(operator: Operator) -> 
     assert [operator.files(machine) for machine in MACHINES] == [(), (), ()]
 
 
+def test_drained_machine_loses_its_units_one_by_one_and_none_is_ever_down(
+    operator: Operator,
+) -> None:
+    first, *others = MACHINES
+    names = [f"many@{number}" for number in range(1, 101)]
+    operator.service("many@.service")
+    operator.service("stays.service", fleet=f"MachineID={operator.machine_id(first)}")
+    operator.ok("cordon", *map(operator.machine_id, others))
+    operator.ok("start", "stays", *names)
+    assert {row.machine for row in operator.rows()} == {first}
+    operator.ok("uncordon", *map(operator.machine_id, others))
+
+    drained = operator.fleetctl("drain", "--why", "new kernel", operator.machine_id(first)[:8])
+
+    assert drained.returncode == 1, drained
+    assert "100 units left it, 1 still there" in drained.stderr
+    assert "stays.service stays on" in drained.stderr
+    assert operator.files(first) == ("stays.service",)
+    rows = operator.rows("many@*")
+    assert [row for row in rows if row.active != "active"] == []
+    assert sorted(row.machine for row in rows) == [others[0]] * 50 + [others[1]] * 50
+    begun = {machine: operator.unit_times(machine, UNIT_STARTED) for machine in others}
+    ended = operator.unit_times(first, UNIT_STOPPING)
+    for row in rows:
+        assert begun[row.machine][row.unit] <= ended[row.unit], row
+    assert "new kernel" in operator.fleetctl("list-machines").stderr
+    operator.ok("uncordon", operator.machine_id(first))
+
+
 def test_restart_starts_the_unit_anew_where_it_is(operator: Operator) -> None:
     operator.service("web.service")
     operator.ok("start", "web")
@@ -176,6 +205,36 @@ def test_new_contents_replace_the_old_ones(operator: Operator) -> None:
     shown = operator.show(home, "web.service", "ExecStart", "NeedDaemonReload")
     assert "sleep 2222" in shown["ExecStart"]
     assert shown["NeedDaemonReload"] == "no"
+
+
+def test_new_contents_are_taken_one_at_a_time_and_not_at_all_after_a_failure(
+    operator: Operator,
+) -> None:
+    names = [f"roll@{number}" for number in (1, 2, 3)]
+    ready = "ExecStartPre=/bin/sleep 0.3"
+    operator.service("roll@.service", "sleep 1111")
+    operator.ok("start", *names)
+    operator.service("roll@.service", "sleep 2222", service=ready, fleet="MaxUnavailable=1")
+
+    operator.ok("start", "--replace", *names)
+
+    begun, ended = [], []
+    for row in operator.rows("roll@*"):
+        assert "2222" in operator.show(row.machine, row.unit, "ExecStart")["ExecStart"]
+        begun.append(operator.unit_times(row.machine, UNIT_STARTED)[row.unit])
+        ended.append(operator.unit_times(row.machine, UNIT_STOPPING)[row.unit])
+    assert all(up <= down for up, down in zip(sorted(begun), sorted(ended)[1:], strict=False))
+
+    operator.service("roll@.service", service="ExecStartPre=/bin/false", fleet="MaxUnavailable=1")
+    failed = operator.fleetctl("start", "--replace", "--rollback", *names)
+
+    assert failed.returncode == 1
+    assert "roll@1.service failed on" in failed.stderr
+    assert failed.stderr.count("fails with its new contents") == 2, failed.stderr
+    assert "Going back" in failed.stderr
+    for row in operator.rows("roll@*"):
+        assert (row.active, row.sub) == ("active", "running")
+        assert "2222" in operator.show(row.machine, row.unit, "ExecStart")["ExecStart"]
 
 
 def test_unit_that_died_is_listed_as_it_is_and_not_started_again(operator: Operator) -> None:

@@ -48,6 +48,11 @@ _LAUNCHED = UnitReport(
     assignments=(ReportedAssignment(machine=HERE, target=TargetState.LAUNCHED),),
     addresses={HERE: "172.17.8.103"},
 )
+_KEPT = replace(
+    _LAUNCHED,
+    hash="newer",
+    refusals={"": "a.service fails with its new contents"},
+)
 _LOADED_STATE = replace(_UP, current=TargetState.LOADED, active="inactive", sub="dead")
 _LOADED = replace(
     _LAUNCHED, desired=TargetState.LOADED, current=TargetState.LOADED, states=(_LOADED_STATE,)
@@ -393,3 +398,12 @@ def test_somebody_elses_change_counts_only_if_it_stands(
     assert isinstance(verdict, Failed)
     assert word in verdict.lines[0]
     assert verdict.stands_s == CONTRADICTION_STANDS_S
+
+
+def test_unit_whose_turn_never_comes_is_told_why() -> None:
+    assert judge(_KEPT, Goal(aim=Aim.LAUNCHED, hash="newer")) == Failed(
+        ("Unit web.service stays as it is: a.service fails with its new contents",),
+        REFUSAL_STANDS_S,
+    )
+    patient = Goal(aim=Aim.LAUNCHED, hash="newer", patient=True)
+    assert judge(_KEPT, patient) == Pending("a.service fails with its new contents")

@@ -1,6 +1,7 @@
 """Larger worlds, drawn by seed: several requirements a unit, and several changes in turn."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -9,13 +10,16 @@ from engine.tasks import Task
 from fleet.cluster import Cluster, UnitRecord
 from fleet.machine import Machine
 from fleet.options import find_contradiction
+from fleet.resources import Resources
 from tests.unit.engine.test_small_worlds import check_settled
 from tests.unit.engine.worlds import (
     all_up,
     carried_out,
+    cordoned,
     machine,
     planned,
     settled,
+    uncordoned,
     unit,
     with_machines,
     with_units,
@@ -47,6 +51,8 @@ class Dice:
             f"Conflicts={self.chance.choice(others)}": 0.3,
             f"Replaces={self.chance.choice(others)}": 0.25,
             f"MachineOf={self.chance.choice(others)}": 0.3,
+            f"CPU={self.chance.randint(1, 3)}": 0.25,
+            "MachineMetadata=role!=z": 0.1,
         }
         return [option for option, part in likely.items() if self.chance.random() < part]
 
@@ -59,7 +65,8 @@ class Dice:
                 return made
 
     def machine(self, number: int) -> Machine:
-        return machine(f"m{number}", role=self.chance.choice("xyz"))
+        made = machine(f"m{number}", role=self.chance.choice("xyz"))
+        return replace(made, resources=Resources(cpus=self.chance.randint(1, 6)))
 
     def world(self) -> Cluster:
         hosts = [self.machine(number) for number in range(self.chance.randint(1, 4))]
@@ -67,11 +74,16 @@ class Dice:
 
     def disturbed(self, cluster: Cluster) -> Cluster:
         what = self.chance.random()
-        if what < 0.5:
+        if what < 0.4:
             return with_units(cluster, self.unit(self.chance.choice(self.names)))
-        if what < 0.65 and len(cluster.machines) > 1:
+        if what < 0.55 and len(cluster.machines) > 1:
             return without_machines(cluster, self.chance.choice(list(cluster.machines)))
-        if what < 0.8:
+        if what < 0.7:
+            host = self.chance.choice(list(cluster.machines))
+            if cluster.machines[host].cordon is not None:
+                return uncordoned(cluster, host)
+            return cordoned(cluster, host, drain=self.chance.random() < 0.7)
+        if what < 0.85:
             return with_machines(cluster, self.machine(self.chance.randint(0, 4)))
         return without_units(cluster, self.chance.choice(self.names))
 

@@ -95,8 +95,18 @@ def check_settled(cluster: Cluster) -> None:
         elif not homes or (cluster.machines and not living and not record.is_global):
             reasons = cluster.refusals[name].reasons
             assert "" in reasons or reasons.keys() >= cluster.machines.keys()
+        elif not record.is_global and any(is_drained(cluster, row.machine) for row in homes):
+            reasons = cluster.refusals[name].reasons
+            assert (
+                "" in reasons or {*reasons, *(r.machine for r in homes)} >= cluster.machines.keys()
+            )
         else:
             assert name not in cluster.refusals
+
+
+def is_drained(cluster: Cluster, where: MachineId) -> bool:
+    host = cluster.machines.get(where)
+    return host is not None and host.cordon is not None and host.cordon.drain
 
 
 def check_calm(before: Cluster, after: Cluster) -> None:

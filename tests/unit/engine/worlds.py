@@ -7,7 +7,7 @@ from engine.losses import EngineMemory
 from engine.plan import Plan, PlanSettings, plan
 from engine.tasks import Task, TaskKind
 from fleet.cluster import Assignment, Cluster, Refusal, UnitRecord
-from fleet.machine import Machine, MachineId
+from fleet.machine import Cordon, Machine, MachineId
 from fleet.names import UnitName
 from fleet.options import SECTION, read_requirements
 from fleet.states import TargetState, UnitState
@@ -58,6 +58,18 @@ def without_units(cluster: Cluster, *names: str) -> Cluster:
 def with_machines(cluster: Cluster, *machines: Machine | str) -> Cluster:
     made = [machine(one) if isinstance(one, str) else one for one in machines]
     return replace(cluster, machines={**cluster.machines, **{one.id: one for one in made}})
+
+
+def cordoned(cluster: Cluster, *names: str, drain: bool = False) -> Cluster:
+    """The cluster after alice has cordoned, or drains, those machines."""
+    word = Cordon(by="alice", why="new disks", drain=drain)
+    closed = {m: replace(cluster.machines[MachineId(m)], cordon=word) for m in names}
+    return with_machines(cluster, *closed.values())
+
+
+def uncordoned(cluster: Cluster, *names: str) -> Cluster:
+    opened = (replace(cluster.machines[MachineId(m)], cordon=None) for m in names)
+    return with_machines(cluster, *opened)
 
 
 def without_machines(cluster: Cluster, *names: str) -> Cluster:

@@ -20,7 +20,7 @@ from fleet.cluster import (
     encode_unit,
 )
 from fleet.keys import Keys
-from fleet.machine import Machine, MachineId, encode_machine
+from fleet.machine import Cordon, Machine, MachineId, encode_cordon, encode_machine
 from fleet.names import UnitName
 from fleet.options import Requirements
 from fleet.states import TargetState, UnitState, encode_state
@@ -288,3 +288,17 @@ def test_unit_that_changed_is_read_anew() -> None:
     assert not decode_cluster(_KEYS, (first,), 7).units[_WEB].is_global
     assert decode_cluster(_KEYS, (second,), 8).units[_WEB].is_global
     assert decode_cluster(_KEYS, (replace(first, modified=9),), 9).units[_WEB].revision == 9
+
+
+def test_cordon_outlives_its_machine_and_is_part_of_one_that_is_there() -> None:
+    word = Cordon(by="alice", at_s=17.5, why="new disks", drain=True)
+    entries = [
+        _entry(_KEYS.machine(_M1), encode_machine(Machine(id=_M1))),
+        _entry(_KEYS.cordon(_M1), encode_cordon(word)),
+        _entry(_KEYS.cordon(_M2), {"by": "bob"}),
+        _entry(_KEYS.cordon(MachineId("m3")), b"{"),
+    ]
+    cluster = decode_cluster(_KEYS, entries, 7)
+    assert cluster.machines == {_M1: Machine(id=_M1, cordon=word)}
+    assert cluster.cordons == {_M1: word, _M2: Cordon(by="bob")}
+    assert [problem.partition(" ")[0] for problem in cluster.problems] == ["/fleet/cordons/m3"]

@@ -24,6 +24,7 @@ def test_every_key_lies_below_the_root(root: str) -> None:
     assert keys.engine == f"{root}engine"
     assert keys.hold == f"{root}engine/hold"
     assert keys.departure(_MACHINE) == f"{root}departures/m1"
+    assert keys.cordon(_MACHINE) == f"{root}cordons/m1"
     assert keys.events == f"{root}events/"
 
 

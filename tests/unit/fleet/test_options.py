@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from fleet.conditions import Condition
 from fleet.errors import InvalidUnit
 from fleet.options import (
     KNOWN_OPTIONS,
+    Preference,
     Requirements,
     check_unit,
     find_contradiction,
@@ -15,6 +17,7 @@ from fleet.options import (
     split_values,
     unknown_options,
 )
+from fleet.resources import Resources
 from fleet.unit import UnitFile, parse_unit
 
 
@@ -409,3 +412,101 @@ def test_what_repels_is_all_that_a_machine_judges_by_itself() -> None:
     assert _EVERYTHING.only_repelling() == Requirements(
         conflicts=("c.service",), replaces=("r.service",)
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "conditions"),
+    [
+        pytest.param("cpus>=8", ["cpus>=8"], id="at least"),
+        pytest.param("cpus < 8", ["cpus<8"], id="less, with blanks"),
+        pytest.param("disk!=hdd", ["disk!=hdd"], id="not"),
+        pytest.param("region in eu, us", ["region in eu,us"], id="in"),
+        pytest.param("region not  in eu", ["region not in eu"], id="not in"),
+        pytest.param('"cpus>=8" "region in eu,us"', ["cpus>=8", "region in eu,us"], id="several"),
+    ],
+)
+def test_metadata_may_be_compared(line: str, conditions: list[str]) -> None:
+    asked = _asked(f"MachineMetadata={line}", "MachineMetadata=disk=ssd")
+    assert [str(condition) for condition in asked.conditions] == conditions
+    assert asked.metadata == {"disk": {"ssd"}}
+
+
+@pytest.mark.parametrize(
+    ("value", "metadata"),
+    [
+        pytest.param("a=b>c", {"a": {"b>c"}}, id="a comparison in the value"),
+        pytest.param("a=in b", {"a": {"in b"}}, id="in, in the value"),
+        pytest.param("a =b", {"a ": {"b"}}, id="blanks"),
+        pytest.param("x in a=b", {"x in a": {"b"}}, id="in, in the key"),
+    ],
+)
+def test_metadata_of_the_original_keeps_its_meaning(
+    value: str, metadata: dict[str, set[str]]
+) -> None:
+    asked = _asked(f"MachineMetadata={value}")
+    assert asked.metadata == metadata
+    assert asked.conditions == ()
+
+
+def test_number_to_compare_with_may_be_the_instance() -> None:
+    line = "MachineMetadata=slots>=%i"
+    assert check_unit(_unit(line)).conditions == (Condition("slots", ">=", ("%i",)),)
+    assert _asked(line, name="w@8.service").conditions == (Condition("slots", ">=", ("8",)),)
+    with pytest.raises(InvalidUnit, match="compares numbers"):
+        _asked(line, name="w@many.service")
+
+
+def test_wishes_limits_and_reservations_are_read() -> None:
+    asked = _asked(
+        "Spread=rack",
+        "Spread=zone",
+        "MaxPerMachine=2",
+        "CPU=1.5",
+        "Memory=1.5G",
+        "Prefer=region=eu",
+        'Prefer="disk in ssd,nvme 10" "cpus >= 8"',
+    )
+    assert asked == Requirements(
+        spread=("rack", "zone"),
+        max_per_machine=2,
+        reserves=Resources(cpus=1.5, memory=1536 << 20),
+        prefer=(
+            Preference(Condition("region", "=", ("eu",)), 1),
+            Preference(Condition("disk", "in", ("ssd", "nvme")), 10),
+            Preference(Condition("cpus", ">=", ("8",)), 1),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("MachineMetadata=cpus>=many", ">= compares numbers, and 'many' is none"),
+        ("MachineMetadata=cpus>=8=9", 'write key=value, or several as "a=b" "c>=d"'),
+        ("MachineMetadata=region in eu,,us", "a value is missing between the commas"),
+        ("Spread=rack zone", "write one metadata key; several are lines of their own, or quoted"),
+        ("MaxPerMachine=0", "write a number from 1 on"),
+        ("MaxPerMachine=many", "write a number from 1 on"),
+        ("CPU=0", "write a number of processors such as 2 or 0.5"),
+        ("CPU=50%", "write a number of processors such as 2 or 0.5"),
+        ("Memory=2GB", "write a number of bytes such as 512M or 1.5G"),
+        ("Memory=9999999T", "write a number of bytes such as 512M or 1.5G"),
+        ("Prefer=eu", "write key=value, cpus>=8 or the like, and a weight after a blank"),
+        ("Prefer=region=eu 0", "write a number from 1 on"),
+        (
+            "Prefer=region=eu much",
+            "write key=value, cpus>=8 or the like, and a weight after a blank",
+        ),
+    ],
+)
+def test_malformed_wish_is_refused_with_its_line(line: str, advice: str) -> None:
+    with pytest.raises(InvalidUnit) as caught:
+        check_unit(_unit("# one", line))
+    assert caught.value.line == 3
+    assert str(caught.value) == f"line 3: [X-Fleet] {line} is malformed: {advice}"
+
+
+@pytest.mark.parametrize("line", ["Spread=rack", "Prefer=region=eu", "MaxPerMachine=1"])
+def test_global_unit_cannot_wish_for_machines(line: str) -> None:
+    with pytest.raises(InvalidUnit, match=f"Global cannot be used with {line.partition('=')[0]}"):
+        check_unit(_unit("Global=true", line))

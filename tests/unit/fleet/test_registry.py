@@ -8,7 +8,7 @@ from fleet.cluster import Assignment, Leader, Refusal
 from fleet.errors import Conflict, InvalidUnit, NotFound, Unavailable
 from fleet.events import KEPT_OF_A_UNIT, Event, encode_event
 from fleet.keys import Keys
-from fleet.machine import Machine, MachineId
+from fleet.machine import Cordon, Machine, MachineId
 from fleet.names import UnitName
 from fleet.registry import Registry, UnitChange, decode_schedule, text_digest
 from fleet.states import TargetState, UnitState
@@ -576,3 +576,19 @@ async def test_every_method_passes_on_that_the_store_is_gone() -> None:
     ):
         with pytest.raises(Unavailable, match="no quorum"):
             await call
+
+
+async def test_cordon_is_written_renewed_and_taken_back_with_events() -> None:
+    reg = registry()
+    await reg.cordon(M1, Cordon(by="alice", why="new disks"))
+    await reg.cordon(M1, Cordon(by="bob", drain=True))
+    assert (await reg.cluster()).cordons == {M1: Cordon(by="bob", drain=True)}
+    await reg.uncordon(M1, by="carol")
+    assert (await reg.cluster()).cordons == {}
+    with pytest.raises(NotFound, match="is not cordoned"):
+        await reg.uncordon(M1, by="carol")
+    assert await events(reg) == [
+        ("alice", "", f"cordons machine {M1}: new disks"),
+        ("bob", "", f"drains machine {M1}"),
+        ("carol", "", f"uncordons machine {M1}"),
+    ]

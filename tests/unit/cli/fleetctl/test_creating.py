@@ -52,6 +52,31 @@ def test_load_puts_the_unit_on_a_machine(fleetctl: Fleetctl, cluster: Cluster) -
     assert cluster.target("web.service") == "loaded"
 
 
+def test_replaced_units_get_their_former_contents_back_if_one_fails(
+    fleetctl: Fleetctl, cluster: Cluster
+) -> None:
+    _write("web.service", f"# mine\n{WEB}")
+    _write("db.service")
+    fleetctl("start", "web", "db")
+    _write("web.service", OTHER)
+    _write("db.service", OTHER)
+    cluster.failing["db.service"] = {"active": "failed", "sub": "failed", "result": "exit-code"}
+    outcome = fleetctl("start", "--replace", "--rollback", "web", "db")
+    assert outcome.status == 1
+    assert "Going back to the former contents of web.service db.service\n" in outcome.err
+    assert outcome.out.count("Unit web.service launched on") == 2
+    assert cluster.text("web.service") == f"# mine\n{WEB}"
+    assert cluster.text("db.service") == WEB
+
+
+@pytest.mark.parametrize("flags", [("--rollback",), ("--rollback", "--replace", "--no-block")])
+def test_rollback_needs_something_to_go_back_to_and_to_wait_for(
+    fleetctl: Fleetctl, flags: tuple[str, ...]
+) -> None:
+    _write("web.service")
+    assert fleetctl("start", *flags, "web").status == 2
+
+
 def test_start_of_a_started_unit_says_nothing(fleetctl: Fleetctl, cluster: Cluster) -> None:
     _write("web.service")
     fleetctl("start", "web")

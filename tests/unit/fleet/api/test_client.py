@@ -38,7 +38,7 @@ ONE = MachineId("1" * 32)
 TEXT = "# mine\n[Service]\nExecStart=/bin/true\n"
 FILE = parse_unit(TEXT)
 HERE = "unix:///run/fleet.sock"
-_OURS = ("watch", "hold", "events", "why", "changes", "inventory", "plan")
+_OURS = ("watch", "hold", "events", "why", "changes", "inventory", "plan", "cordons")
 
 
 class ToService(httpx.AsyncBaseTransport):
@@ -61,7 +61,7 @@ class ToService(httpx.AsyncBaseTransport):
         answer = None
         if self.original and (request.method, request.url.path) == ("PATCH", "/fleet/v1/units"):
             return httpx.Response(405, json={"error": {"code": 405, "message": "only GET"}})
-        if self.original and request.url.path.removeprefix("/fleet/v1/") in _OURS:
+        if self.original and request.url.path.split("/")[3] in _OURS:
             return httpx.Response(404, json={"error": {"code": 404, "message": ""}})
         peer = Peer(user="root", uid=0)
         try:
@@ -212,8 +212,33 @@ async def test_hold_is_read_and_released_and_events_tell_of_it() -> None:
             await client.events(0)
 
 
-async def test_original_server_has_no_hold_and_no_events() -> None:
+async def test_machine_is_cordoned_listed_and_uncordoned() -> None:
+    async with a_client() as (client, way):
+        lease = await way.registry.store.grant(60)
+        await way.registry.register(Machine(id=ONE), lease, over=0)
+        assert await client.cordons() == {}
+        await client.cordon(ONE, why="new\n disks", drain=True)
+        ((machine, cordon),) = (await client.cordons()).items()
+        assert (machine, cordon.by, cordon.why, cordon.drain) == (
+            ONE,
+            "root@box",
+            "new disks",
+            True,
+        )
+        assert cordon.at_s > 0
+        assert [listed.cordon for listed in await client.machines()] == [cordon]
+        await client.uncordon(ONE)
+        with pytest.raises(NotFound, match="is not cordoned"):
+            await client.uncordon(ONE)
+        with pytest.raises(InvalidRequest, match="why has more than"):
+            await client.cordon(ONE, why="x" * 5000, drain=False)
+
+
+async def test_original_server_has_no_cordons_no_hold_and_no_events() -> None:
     async with a_client(original=True) as (client, _):
+        assert await client.cordons() == {}
+        with pytest.raises(NotFound, match="cannot do this"):
+            await client.cordon(ONE, why="", drain=False)
         assert await client.hold() is None
         with pytest.raises(NotFound, match="no machines are held"):
             await client.release_hold()

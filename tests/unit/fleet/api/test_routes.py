@@ -99,4 +99,6 @@ def test_endpoints_that_change_things_are_writes() -> None:
         Endpoint.DESTROY_UNIT,
         Endpoint.CHANGE_MACHINES,
         Endpoint.RELEASE_HOLD,
+        Endpoint.CORDON,
+        Endpoint.UNCORDON,
     }

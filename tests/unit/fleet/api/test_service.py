@@ -780,3 +780,32 @@ async def test_change_at_another_revision_is_refused(revision: str, status: int)
 async def test_source_that_is_no_line_of_text_is_refused() -> None:
     asked = [{"name": "a.service", "options": OPTIONS, "source": "a\nb"}]
     assert (await Api().ask("PATCH", "/units", asked)).status == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [[], {"why": 1}, {"why": "\ud800"}, {"drain": "yes"}, {"why": "x" * 5000}],
+    ids=["no object", "why is a number", "why is no text", "drain is a text", "why is long"],
+)
+async def test_malformed_cordon_is_refused(body: Any) -> None:
+    api = await a_cluster()
+    before = await api.contents()
+    assert (await api.ask("PUT", f"/cordons/{ONE}", body)).status == 400
+    assert await api.contents() == before
+
+
+async def test_cordons_are_for_writers_and_told_to_readers() -> None:
+    api = await a_cluster()
+    assert (await api.ask("PUT", f"/cordons/{ONE}", {}, peer=BOB)).status == 403
+    assert (await api.ask("PUT", f"/cordons/{ONE}", {"why": "new disks"})).status == 204
+    (told,) = document(await api.ask("GET", "/cordons", peer=BOB))["cordons"]
+    assert {**told, "at": 0} == {
+        "machineID": ONE,
+        "by": "alice@box",
+        "at": 0,
+        "why": "new disks",
+        "drain": False,
+    }
+    assert (await api.ask("GET", f"/cordons/{ONE}")).status == 405
+    assert (await api.ask("DELETE", f"/cordons/{TWO}")).status == 404
+    assert (await api.ask("DELETE", f"/cordons/{ONE}")).status == 204

@@ -1,0 +1,140 @@
+"""When a unit has left a machine that is drained, and what is said of one that does not."""
+
+from dataclasses import replace
+
+import pytest
+
+from cli.draining import find_leavers, judge_leaving
+from cli.waiting import (
+    JOB_FOLLOWS_S,
+    LEADERLESS_STANDS_S,
+    REFUSAL_STANDS_S,
+    Failed,
+    Pending,
+    Reached,
+    Verdict,
+)
+from fleet.api.reports import ReportedAssignment, UnitReport
+from fleet.api.schema import ListedState, Unit
+from fleet.machine import MachineId
+from fleet.names import UnitName
+from fleet.states import TargetState, UnitState
+from fleet.unit import UnitOption
+
+HERE = MachineId("113f16a7aaaaaaaaaaaaaaaaaaaaaaaa")
+THERE = MachineId("2222bbbbaaaaaaaaaaaaaaaaaaaaaaaa")
+WEB = UnitName("web.service")
+_UP = UnitState(
+    unit=WEB,
+    machine=HERE,
+    hash="h",
+    current=TargetState.LAUNCHED,
+    load="loaded",
+    active="active",
+    sub="running",
+    job="done",
+)
+_UP_THERE = replace(_UP, machine=THERE)
+_BROKEN_THERE = replace(
+    _UP_THERE, active="failed", sub="failed", result="exit-code", journal=("no disk",)
+)
+_HERE = ReportedAssignment(machine=HERE, target=TargetState.LAUNCHED)
+_LEAVING = replace(_HERE, leaving=True)
+_THERE = replace(_HERE, machine=THERE)
+_REPORT = UnitReport(
+    name=WEB,
+    exists=True,
+    desired=TargetState.LAUNCHED,
+    machine=HERE,
+    states=(_UP,),
+    assignments=(_HERE,),
+    addresses={HERE: "10.0.0.1", THERE: "10.0.0.2"},
+)
+_MOVING = replace(_REPORT, machine=THERE, assignments=(_LEAVING, _THERE))
+_MOVED = replace(_MOVING, assignments=(_THERE,), states=(_UP_THERE,))
+
+
+@pytest.mark.parametrize(
+    ("report", "verdict"),
+    [
+        pytest.param(
+            _REPORT, Pending("no other machine has been chosen for it yet"), id="not planned yet"
+        ),
+        pytest.param(
+            replace(_REPORT, refusals={THERE: "it has no disk"}),
+            Failed(
+                (
+                    "Unit web.service stays on 113f16a7.../10.0.0.1, "
+                    "because no other machine can take it:",
+                    "  2222bbbb.../10.0.0.2  it has no disk",
+                ),
+                REFUSAL_STANDS_S,
+            ),
+            id="fits nowhere else",
+        ),
+        pytest.param(
+            _MOVING, Pending("it goes when it is up on 2222bbbb.../10.0.0.2"), id="on its way"
+        ),
+        pytest.param(
+            replace(_MOVING, states=(_UP, _BROKEN_THERE)),
+            Failed(
+                (
+                    "Unit web.service stays on 113f16a7.../10.0.0.1, "
+                    "because it fails on 2222bbbb.../10.0.0.2:",
+                    "    no disk",
+                    "    exit-code: fleetctl status web.service",
+                ),
+                JOB_FOLLOWS_S,
+            ),
+            id="fails elsewhere",
+        ),
+        pytest.param(
+            replace(_MOVING, assignments=(_THERE,), states=(_UP, _UP_THERE)),
+            Pending("it stops on 113f16a7.../10.0.0.1"),
+            id="stops",
+        ),
+        pytest.param(
+            _MOVED, Reached("Unit web.service launched on 2222bbbb.../10.0.0.2"), id="has moved"
+        ),
+        pytest.param(
+            replace(_MOVED, desired=TargetState.LOADED, states=()),
+            Reached("Unit web.service loaded on 2222bbbb.../10.0.0.2"),
+            id="was loaded only",
+        ),
+        pytest.param(
+            UnitReport(name=WEB, addresses={HERE: "10.0.0.1"}),
+            Reached("Unit web.service is not wanted on 113f16a7.../10.0.0.1 any more"),
+            id="destroyed meanwhile",
+        ),
+        pytest.param(
+            replace(_REPORT, leaderless=True),
+            Failed(
+                ("Unit web.service stays where it is, because no engine leads the cluster",),
+                LEADERLESS_STANDS_S,
+            ),
+            id="no engine",
+        ),
+    ],
+)
+def test_unit_on_a_drained_machine_is_judged(report: UnitReport, verdict: Verdict) -> None:
+    assert judge_leaving(report, HERE) == verdict
+
+
+def test_leavers_are_all_but_global_units_that_are_meant_to_be_or_still_are_on_the_machines() -> (
+    None
+):
+    spread = Unit(
+        name=UnitName("g.service"), options=(UnitOption("X-Fleet", "Global", "true"),), machine=HERE
+    )
+    units = [
+        Unit(name=WEB, machine=HERE),
+        Unit(name=UnitName("gone.service"), machine=THERE),
+        Unit(name=UnitName("other.service"), machine=THERE),
+        spread,
+    ]
+    words = {"hash": "", "load": "loaded", "active": "active", "sub": "running"}
+    states = [
+        ListedState(unit=UnitName(name), machine=HERE, **words)
+        for name in ("gone.service", "g.service", "unknown.service")
+    ]
+    assert find_leavers(units, states, [HERE]) == {"gone.service": HERE, "web.service": HERE}
