@@ -101,4 +101,7 @@ def test_endpoints_that_change_things_are_writes() -> None:
         Endpoint.RELEASE_HOLD,
         Endpoint.CORDON,
         Endpoint.UNCORDON,
+        Endpoint.SET_SYNC,
+        Endpoint.SYNC_NOW,
+        Endpoint.STOP_SYNC,
     }
