@@ -3,7 +3,6 @@
 Results go to stdout, everything else to stderr, in fleet 1.0's words where it had them.
 """
 
-import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +12,7 @@ import click
 from cli.following import Watched, follow
 from cli.plans import Plan
 from cli.selection import check_arguments, is_pattern, select
+from cli.together import together
 from cli.waiting import Aim, Failed, Goal, Pending, Reached, Verdict, judge
 from fleet.api.schema import Unit
 from fleet.errors import FleetError, NotFound
@@ -68,7 +68,7 @@ async def each_unit(client: Cluster, names: Collection[UnitName]) -> dict[UnitNa
         except NotFound:
             return None
 
-    found = await asyncio.gather(*(find(name) for name in names))
+    found = await together(find(name) for name in names)
     return {unit.name: unit for unit in found if unit is not None}
 
 

@@ -52,7 +52,8 @@ async def look_at(client: "FleetClient", name: "UnitName | None") -> Sight:
     """The machines, and the unit of that name with its states, if there is one."""
     if name is None:
         return Sight(machines=await client.machines())
-    machines, unit = await asyncio.gather(client.machines(), _unit(client, name))
+    machines = await client.machines()
+    unit = await _unit(client, name)
     states = await client.states(unit=name) if unit and is_global(unit) else ()
     return Sight(machines=machines, unit=unit, states=states)
 
