@@ -11,14 +11,15 @@ import signal
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 from agent.binding import drop_ins_directory
+from agent.bridge import Bridge
 from agent.dbus import DbusSystemd
 from agent.fence import Fence
 from agent.heartbeat import Heartbeat
 from agent.local import LocalUnits
 from agent.loop import Agent
+from cli.crossing import lease_note
 from cli.identity import describe_machine, read_boot_id, read_machine_id
 from cli.telemetry import engine_metrics
 from engine.election import ElectionSettings
@@ -35,7 +36,7 @@ from fleet.keys import Keys
 from fleet.names import UnitName
 from fleet.notify import listen_sockets, notify, watchdog_interval_s
 from fleet.registry import Registry
-from fleet.store.connect import EtcdSettings, StoreFactory, store_factory
+from fleet.store.connect import StoreFactory, etcd_settings, store_factory
 from fleet.store.port import LeaseId
 from fleet.sync.follower import Follower
 
@@ -56,12 +57,15 @@ Reload = Callable[[], tuple[Config, tuple[str, ...]]]
 class Daemon:
     """One fleetd. `run()` serves until SIGTERM or SIGINT and gives the exit status."""
 
-    def __init__(self, config: Config, *, reload: Reload) -> None:
+    def __init__(self, config: Config, *, reload: Reload, bridge: Bridge | None = None) -> None:
+        """`bridge` keeps what the fleetd before had until this one serves."""
         self._config = config
+        self._bridge = bridge
         self._reload = reload
         self._machine_id = read_machine_id()
         self._boot_id = read_boot_id()
         self._machine = describe_machine(config, self._machine_id, self._boot_id)
+        self._note = lease_note(config, self._boot_id)
         self._lease: LeaseId | None = None
         self._parts: _Parts | None = None
         self._main: asyncio.AbstractEventLoop | None = None
@@ -75,9 +79,7 @@ class Daemon:
 
     async def run(self) -> int:
         """Serve until a signal; raises FleetError if this machine cannot."""
-        factory = store_factory(
-            _etcd_settings(self._config), self._config.data_directory / DATABASE
-        )
+        factory = store_factory(etcd_settings(self._config), self._config.data_directory / DATABASE)
         try:
             store = factory.connect()
             try:
@@ -145,6 +147,8 @@ class Daemon:
         sockets = listen_sockets()
         await api.start(unix_path=None if sockets else config.socket, sockets=sockets)
         parts.heartbeat.start()
+        if self._bridge is not None:
+            self._bridge.end()
         notify("READY=1")
         _log.info("fleetd %s serves machine %s", __version__, self._machine_id)
         try:
@@ -157,7 +161,6 @@ class Daemon:
         """Run every part until a signal says so, or one of them ends, which is an error."""
         running = [
             asyncio.create_task(parts.agent.run(), name="agent"),
-            asyncio.create_task(parts.follower.run(), name="sync"),
             asyncio.create_task(parts.follower.run(), name="sync"),
             asyncio.create_task(self._keep_address(), name="address"),
             asyncio.create_task(self._keep_watchdog(), name="watchdog"),
@@ -217,6 +220,7 @@ class Daemon:
 
     def _use_lease(self, lease: LeaseId | None) -> None:
         self._lease = lease
+        self._note.write(lease)
         if lease is not None:
             self._is_member.set()
         if self._parts:
@@ -315,24 +319,6 @@ def needs_restart(old: Config, new: Config) -> tuple[str, ...]:
 def with_reloadable(old: Config, new: Config) -> Config:
     """The old configuration with what can change at run time taken from the new one."""
     return replace(old, **{name: getattr(new, name) for name in RELOADABLE})
-
-
-def _etcd_settings(config: Config) -> EtcdSettings | None:
-    if not config.etcd_servers:
-        return None
-
-    def path(value: Path | None) -> str | None:
-        return str(value) if value else None
-
-    return EtcdSettings(
-        servers=config.etcd_servers,
-        username=config.etcd_username or None,
-        password=config.etcd_password or None,
-        certfile=path(config.etcd_certfile),
-        keyfile=path(config.etcd_keyfile),
-        cafile=path(config.etcd_cafile),
-        request_timeout_s=config.etcd_request_timeout_s,
-    )
 
 
 def _api_tls(config: Config) -> ssl.SSLContext | None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.crossing import cross_restart
 from cli.logs import set_up_logging
 from fleet import __version__
 from fleet.config import Config, load_config
@@ -94,10 +95,11 @@ def _serve(arguments: Arguments) -> int:
 
     config, warnings = load()
     set_up_logging(verbose=config.verbosity > 0)
-    # Imported late: a wrong flag or configuration is told at once.
+    bridge = cross_restart(config)
+    # Imported late: a wrong flag or configuration is told at once, and the lease renewed before.
     from cli.daemon import Daemon
 
     gc.freeze()  # what was imported lives as long as fleetd: nobody need look at it for garbage
-    daemon = Daemon(config, reload=load)
+    daemon = Daemon(config, reload=load, bridge=bridge)
     daemon.warn(warnings)
     return asyncio.run(daemon.run())

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fleet.config import Config
 from fleet.store.etcd_pulse import Pulse
 from fleet.store.port import Store
 
@@ -33,6 +34,25 @@ class EtcdSettings:
 
     def __repr__(self) -> str:
         return f"EtcdSettings(servers={tuple(self.servers)!r}, username={self.username!r}, ...)"
+
+
+def etcd_settings(config: Config) -> EtcdSettings | None:
+    """How fleetd reaches its etcd; None if it has none."""
+    if not config.etcd_servers:
+        return None
+
+    def path(value: Path | None) -> str | None:
+        return str(value) if value else None
+
+    return EtcdSettings(
+        servers=config.etcd_servers,
+        username=config.etcd_username or None,
+        password=config.etcd_password or None,
+        certfile=path(config.etcd_certfile),
+        keyfile=path(config.etcd_keyfile),
+        cafile=path(config.etcd_cafile),
+        request_timeout_s=config.etcd_request_timeout_s,
+    )
 
 
 class StoreFactory(Protocol):
