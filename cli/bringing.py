@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cli.carrying import Cluster, Patience, each_unit, say, send, settle, stored_units, warn
-from cli.creation import CreationFailed, Wanted, create_all, read_local
+from cli.creation import Created, CreationFailed, Wanted, create_all, read_local
 from cli.plans import TARGETS, plan_bring, plan_rollback, plan_submit
 from cli.selection import is_global_file
 from fleet.api.schema import Unit
@@ -25,12 +25,7 @@ async def bring(
     With `rollback`, replaced units get their former contents back if any unit does not come to its
     goal. Raises CreationFailed, with nothing sent, if any of them cannot be.
     """
-    wanted = read_arguments(arguments)
-    stored = await _stored(client, wanted)
-    created = create_all(wanted, stored, verb=verb, replace=replace)
-    for one in created:
-        say(one.said)
-        warn(one.warned)
+    created, stored = await prepare(client, arguments, verb=verb, replace=replace)
     if verb == "submit":
         plan = plan_submit(created)
         await send(client, plan.changes, verb=verb)
@@ -47,6 +42,22 @@ async def bring(
         replaced = [one.name for one in created if one.file is not None and one.name in stored]
         await _go_back(client, [stored[name] for name in replaced], patience)
     return 1
+
+
+async def prepare(
+    client: Cluster, arguments: Sequence[str], *, verb: str, replace: bool
+) -> tuple[list[Created], dict[UnitName, Unit]]:
+    """What is to be stored for the arguments, told of, and what is stored of them already.
+
+    Raises CreationFailed if any of them cannot be.
+    """
+    wanted = read_arguments(arguments)
+    stored = await _stored(client, wanted)
+    created = create_all(wanted, stored, verb=verb, replace=replace)
+    for one in created:
+        say(one.said)
+        warn(one.warned)
+    return created, stored
 
 
 async def _go_back(client: Cluster, former: Sequence[Unit], patience: Patience) -> None:

@@ -21,6 +21,7 @@ _GROUPS = {
         "start": "Start units somewhere in the cluster, wait until they run",
         "stop": "Stop units where they run; they stay loaded there",
         "restart": "Stop units and start them again where they are",
+        "scale": "Run so many instances of a template, and no more",
         "submit": "Store units in the cluster without running them",
         "load": "Put units on machines without starting them",
         "unload": "Take units off their machines; they stay in the cluster",

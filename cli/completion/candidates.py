@@ -51,6 +51,17 @@ def placeable_units(ctx: click.Context, param: click.Parameter, incomplete: str)
     return _units(ctx, param, incomplete, lambda unit: not split_name(unit.name).is_template)
 
 
+def templates(ctx: click.Context, param: click.Parameter, incomplete: str) -> "Items":
+    """The templates of the cluster and of the folder."""
+    found = [*_files(incomplete), *known_units(ctx, param, incomplete)]
+    named = {
+        item.value: item
+        for item in found
+        if item.type == _PART or split_name(os.path.basename(item.value)).is_template
+    }
+    return list(named.values())
+
+
 def unit_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> "Items":
     """The unit files of the folder, and the folders below it."""
     return _fresh(ctx, param, _files(incomplete))

@@ -90,6 +90,9 @@ _OTHER_COLUMNS = ["active", "hash", "load", "machine", "sub"]
         pytest.param(
             "start w", ["web@", "web@1.service", "web@2.service"], id="instances of a template"
         ),
+        pytest.param("scale w", ["web@.service"], id="templates alone, each once"),
+        pytest.param("scale un", ["units/"], id="a folder may have templates"),
+        pytest.param("scale d", [], id="what is no template cannot be scaled"),
         pytest.param("start d", ["db.service"], id="stored units can be started without a file"),
         pytest.param("ssh 1", ["113f16a7", "172.17.8.103"], id="machines by id and address"),
         pytest.param("ssh 113f16a7b", ["113f16a7b5be4a7ba3a9d58bf1b0b2c1"], id="more of an id"),

@@ -217,6 +217,42 @@ def test_restart_that_cannot_stop_launches_again(fleetctl: Fleetctl, running: Cl
     assert running.target("db.service") == "launched"
 
 
+def test_restart_in_turn_waits_for_each_batch(fleetctl: Fleetctl, running: Cluster) -> None:
+    running.slow.add("web@1.service")
+    outcome = fleetctl("restart", "--max-unavailable", "2", "web@1", "web@2", "db")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert running.history[-2:] == [("db.service", "loaded"), ("db.service", "launched")]
+    assert sorted(running.history[:2]) == [("web@1.service", "loaded"), ("web@2.service", "loaded")]
+    assert len(running.history) == 6
+
+
+def test_restart_in_turn_stops_at_the_first_failure(fleetctl: Fleetctl, running: Cluster) -> None:
+    running.failing["web@2.service"] = {"active": "failed", "sub": "failed", "result": "exit-code"}
+    outcome = fleetctl("restart", "--max-unavailable", "1", "web@1", "web@2", "db")
+    assert outcome.status == 1
+    assert f"Unit web@2.service failed on {LEGEND}" in outcome.err
+    assert outcome.err.splitlines()[-1] == "Left untouched: db.service"
+    assert not [change for change in running.history if change[0] == "db.service"]
+
+
+def test_restart_in_turn_passes_over_an_inactive_unit(fleetctl: Fleetctl, running: Cluster) -> None:
+    fleetctl("unload", "web@1")
+    outcome = fleetctl("restart", "--max-unavailable", "1", "web@*")
+    assert (outcome.status, outcome.out) == (0, f"Unit web@2.service launched on {LEGEND}\n")
+    assert outcome.err == "Unable to restart unit web@1.service in state inactive\n"
+
+
+def test_restart_in_turn_refuses_global_units_and_touches_none(
+    fleetctl: Fleetctl, running: Cluster
+) -> None:
+    fleetctl("start", "all")
+    running.history.clear()
+    outcome = fleetctl("restart", "--max-unavailable", "1", "db", "all")
+    assert (outcome.status, running.history) == (1, [])
+    assert outcome.err.startswith("A restart stops global units on all machines at once: all.")
+    assert fleetctl("restart", "--max-unavailable", "0", "db").status == 2
+
+
 # Losing the cluster
 
 
