@@ -26,7 +26,7 @@ from cli.tables import (
 )
 from fleet.api.schema import ListedState, Unit
 from fleet.events import Event
-from fleet.machine import Machine, MachineId
+from fleet.machine import Cordon, Machine, MachineId
 from fleet.unit import unit_from_options
 
 _T = TypeVar("_T")
@@ -110,6 +110,18 @@ def _machine_record(machine: Machine, _: View) -> Record:
         "machine": machine.id,
         "address": machine.address or None,
         "metadata": dict(sorted(machine.metadata.items())),
+        "cordon": _cordon_record(machine.cordon) if machine.cordon else None,
+        "cpus": machine.resources.cpus or None,
+        "memory": machine.resources.memory or None,
+    }
+
+
+def _cordon_record(cordon: Cordon) -> Record:
+    return {
+        "drain": cordon.drain,
+        "who": cordon.by,
+        "time": _timestamp(cordon.at_s),
+        "why": cordon.why or None,
     }
 
 
@@ -164,7 +176,7 @@ def render_json(records: Sequence[Mapping[str, object]]) -> str:
 
 
 def render_yaml(records: Sequence[Mapping[str, object]]) -> str:
-    """The records as a YAML sequence of mappings; a value may be a mapping of texts."""
+    """The records as a YAML sequence of mappings; a value may be a mapping, too."""
     if not records:
         return "[]\n"
     return "".join(f"- {_yaml_mapping(record, indent=2)}" for record in records)

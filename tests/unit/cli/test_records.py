@@ -10,8 +10,9 @@ from cli.records import EVENTS, MACHINES, STATES, UNITS, Form, Listing, render_j
 from cli.tables import View
 from fleet.api.schema import ListedState, Unit
 from fleet.events import Event
-from fleet.machine import Machine, MachineId
+from fleet.machine import Cordon, Machine, MachineId
 from fleet.names import UnitName
+from fleet.resources import Resources
 from fleet.states import TargetState
 from fleet.unit import parse_unit
 
@@ -26,7 +27,13 @@ UP = ListedState(unit=WEB, machine=HERE, hash="aa", load="loaded", active="activ
 LOST = ListedState(unit=WEB, machine=MachineId("22"), hash="", load="", active="", sub="")
 PLACED = Unit(name=WEB, options=OPTIONS, desired=TargetState.LAUNCHED, machine=HERE)
 GLOBAL = Unit(name=WEB, options=EVERYWHERE, desired=TargetState.LAUNCHED)
-MACHINE = Machine(id=HERE, address="172.17.8.103", metadata={"disk": "ssd", "a-b": "1: x"})
+MACHINE = Machine(
+    id=HERE,
+    address="172.17.8.103",
+    metadata={"disk": "ssd", "a-b": "1: x"},
+    resources=Resources(cpus=4.0, memory=1 << 30),
+    cordon=Cordon(by="alice@box", at_s=1700000000.5, why="new disks", drain=True),
+)
 BARE = Machine(id=HERE)
 TOLD = Event(at_s=1700000000.5, by="alice@box", unit=WEB, what="stored")
 ABOUT_NONE = Event(at_s=float("inf"), by="engine", unit="", what='"quoted"\nin two lines')
@@ -36,6 +43,8 @@ _KINDS: dict[str, type] = {
     "null": type(None),
     "boolean": bool,
     "object": dict,
+    "number": float,
+    "integer": int,
 }
 
 
@@ -51,6 +60,8 @@ def _problems(record: dict[str, Any], schema: dict[str, Any]) -> list[str]:
             found.append(f"{name} is {value!r}")
         if value not in described.get("enum", [value]):
             found.append(f"{name} is {value!r}")
+        if isinstance(value, dict) and "properties" in described:
+            found += _problems(value, described)
     return found
 
 
@@ -110,9 +121,19 @@ def test_yaml_is_written_without_room_for_doubt() -> None:
         "  metadata:\n"
         '    "a-b": "1: x"\n'
         '    disk: "ssd"\n'
+        "  cordon:\n"
+        "    drain: true\n"
+        '    who: "alice@box"\n'
+        '    time: "2023-11-14T22:13:20.500+00:00"\n'
+        '    why: "new disks"\n'
+        "  cpus: 4.0\n"
+        "  memory: 1073741824\n"
         f'- machine: "{HERE}"\n'
         "  address: null\n"
         "  metadata: {}\n"
+        "  cordon: null\n"
+        "  cpus: null\n"
+        "  memory: null\n"
     )
     assert render_yaml([{"what": 'a "b"\nc', "global": True}]) == (
         '- what: "a \\"b\\"\\nc"\n  global: true\n'
