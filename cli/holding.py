@@ -1,4 +1,4 @@
-"""Says that machines are held: many vanished at once, and their units are not moved for a while.
+"""Says beside a list what it lacks: machines that are lost or held, and units behind a fence.
 
 Who lists machines or units has to know it, so the question is asked beside theirs; that it cannot
 be answered costs them nothing.
@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from cli.tables import clock_time, legend
+from fleet.api.lost import Lost
 from fleet.errors import FleetError
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ NONE_HELD = "No machines are held"
 _PATIENCE_S = 1.0
 
 
-async def beside_hold(client: "FleetClient", listing: Awaitable[_T]) -> tuple[_T, "Hold | None"]:
-    """What was asked for, and the hold if one is on and its server tells of it."""
-    asking = asyncio.create_task(client.hold())
+async def beside_lost(client: "FleetClient", listing: Awaitable[_T]) -> tuple[_T, Lost]:
+    """What was asked for, and what is lost, as far as its server tells of it."""
+    asking = asyncio.create_task(client.lost())
     try:
         listed = await listing
         return listed, await _answer(asking)
@@ -35,22 +36,42 @@ async def beside_hold(client: "FleetClient", listing: Awaitable[_T]) -> tuple[_T
         await asyncio.gather(asking, return_exceptions=True)
 
 
-async def _answer(asking: "asyncio.Task[Hold | None]") -> "Hold | None":
+async def _answer(asking: "asyncio.Task[Lost]") -> Lost:
     try:
         async with asyncio.timeout(_PATIENCE_S):
             return await asking
     except (FleetError, TimeoutError):
-        return None
+        return Lost()
 
 
-def hold_sentence(hold: "Hold") -> str:
-    """The hold in one sentence, with its machines, its end and what to do."""
+def hold_sentence(hold: "Hold | None") -> str:
+    """The hold in one sentence, with its machines, its end and what to do; empty without one."""
+    if hold is None:
+        return ""
     names = name_machines(hold.machines)
     until = clock_time(hold.until_s)
     return (
         f"Machines are held: {names} vanished at once, and their units are not moved"
         f" before {until} unless you say so: {RELEASE}"
     )
+
+
+def lost_sentences(lost: Lost) -> list[str]:
+    """The lost machines with the number of their units, a sentence for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for each in lost.machines:
+        units = "1 unit" if each.units == 1 else f"{each.units} units"
+        by_reason.setdefault(each.why, []).append(f"{legend(each.machine)} ({units})")
+    return [f"Lost: {', '.join(names)}: {why}" for why, names in by_reason.items()]
+
+
+def wait_sentences(lost: Lost) -> list[str]:
+    """What each fenced unit that runs nowhere waits for, a sentence a unit."""
+    return [
+        f"Fenced: {each.unit} waits: {each.reason}"
+        + (f", until {clock_time(each.until_s)}" if each.until_s else "")
+        for each in lost.waits
+    ]
 
 
 def name_machines(machines: "Iterable[MachineId]", *, full: bool = False) -> str:

@@ -105,7 +105,7 @@ def _machine_members(machine: MachineId | None, view: View) -> Record:
     return {"machine": machine or None, "address": address or None}
 
 
-def _machine_record(machine: Machine, _: View) -> Record:
+def _machine_record(machine: Machine, view: View) -> Record:
     return {
         "machine": machine.id,
         "address": machine.address or None,
@@ -113,6 +113,8 @@ def _machine_record(machine: Machine, _: View) -> Record:
         "cordon": _cordon_record(machine.cordon) if machine.cordon else None,
         "cpus": machine.resources.cpus or None,
         "memory": machine.resources.memory or None,
+        "state": "lost" if machine.id in view.lost else "alive",
+        "why": view.lost.get(machine.id),
     }
 
 

@@ -26,10 +26,14 @@ _SHORT_HASH_LENGTH = 7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """How cells are written: ids and hashes in full or short, and the machines known by id."""
+    """How cells are written: ids and hashes in full or short, and the machines known by id.
+
+    `lost` are machines that are gone, each with why its units are still counted there.
+    """
 
     full: bool = False
     addresses: Mapping[MachineId, str] = field(default_factory=dict)
+    lost: Mapping[MachineId, str] = field(default_factory=dict)
 
     def machine(self, machine: MachineId) -> str:
         return legend(machine, self.addresses.get(machine, ""), full=self.full)

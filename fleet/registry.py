@@ -155,6 +155,12 @@ class Registry:
         """The brake on a mass loss while it is on, with the machines that are still gone."""
         return (await self._part(self.keys.hold, self.keys.machines)).current_hold
 
+    async def losses(self) -> Cluster:
+        """What of the cluster tells of machines that are gone, at one revision."""
+        keys = self.keys
+        of_machines = (keys.machines, keys.departures, keys.engine)
+        return await self._part(*of_machines, keys.schedule, keys.claims, keys.refusals)
+
     async def _part(self, *prefixes: str) -> Cluster:
         """What of the cluster lies under these prefixes."""
         snapshot = await self.store.read(*prefixes)

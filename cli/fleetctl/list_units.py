@@ -6,7 +6,7 @@ import click
 
 from cli.completion.candidates import placeable_units
 from cli.connect import run_connected
-from cli.holding import beside_hold, hold_sentence
+from cli.holding import beside_lost, hold_sentence, wait_sentences
 from cli.listing import Shown, chosen, list_flags, show_list, view_of
 from cli.options import examples
 from cli.records import STATES, Form
@@ -15,7 +15,7 @@ from cli.settings import Settings
 if TYPE_CHECKING:
     from fleet.api.client import FleetClient
 
-_KINDS = frozenset({"states", "machines", "engine"})
+_KINDS = frozenset({"states", "machines", "engine", "refusals"})
 
 
 @click.command(
@@ -35,6 +35,7 @@ def command(settings: Settings, *, patterns: tuple[str, ...], form: Form) -> int
     """List the units as systemd has them on each machine.
 
     A global unit has a line for every machine. With patterns, only units of such names are listed.
+    What fenced units wait for before they start elsewhere is told on stderr.
     """
 
     async def listed(client: "FleetClient") -> str:
@@ -45,8 +46,9 @@ def command(settings: Settings, *, patterns: tuple[str, ...], form: Form) -> int
 
     async def show(client: "FleetClient") -> int:
         async def read() -> Shown:
-            text, hold = await beside_hold(client, listed(client))
-            return Shown(text, hold_sentence(hold) if hold else "")
+            text, lost = await beside_lost(client, listed(client))
+            told = (hold_sentence(lost.hold), *wait_sentences(lost))
+            return Shown(text, "\n".join(filter(None, told)))
 
         return await show_list(client, form, read, kinds=_KINDS)
 

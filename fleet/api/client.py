@@ -22,6 +22,7 @@ from fleet.api.endpoint import (
 )
 from fleet.api.fallback import POLL_S, poll
 from fleet.api.foldering import decode_foreseen, decode_inventory
+from fleet.api.lost import Lost, decode_lost
 from fleet.api.members import parse, render
 from fleet.api.patience import Patience
 from fleet.api.replies import document_in, error_of, is_unknown_here, names_in
@@ -140,6 +141,14 @@ class FleetClient:
             return None
         self._check(response)
         return self._decoded(response, decode_hold)
+
+    async def lost(self) -> Lost:
+        """The machines that are lost, and what waits for that; an original server tells nothing."""
+        response = await self._send("GET", "lost")
+        if _is_unknown_here(response):
+            return Lost()
+        self._check(response)
+        return self._decoded(response, decode_lost)
 
     async def cordons(self) -> dict[MachineId, Cordon]:
         """The machines that take no new units, here or not; an original server knows of none."""

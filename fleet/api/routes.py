@@ -29,6 +29,7 @@ class Endpoint(StrEnum):
     METRICS = "metrics"
     GET_HOLD = "get_hold"
     RELEASE_HOLD = "release_hold"
+    GET_LOST = "get_lost"
     LIST_EVENTS = "list_events"
     WHY = "why"
     CHANGES = "changes"
@@ -119,6 +120,7 @@ _COLLECTIONS = {
         verbs={"GET": Endpoint.GET_HOLD, "DELETE": Endpoint.RELEASE_HOLD},
         refusal="only GET and DELETE supported against this resource",
     ),
+    "lost": _Resource(verbs={"GET": Endpoint.GET_LOST}, refusal=_GET_ONLY),
     "why": _Resource(verbs={"GET": Endpoint.WHY}, refusal=_GET_ONLY),
     "changes": _Resource(verbs={"GET": Endpoint.CHANGES}, refusal=_GET_ONLY),
     "events": _Resource(verbs={"GET": Endpoint.LIST_EVENTS}, refusal=_GET_ONLY),

@@ -23,6 +23,7 @@ from fleet.api.changes import (
 )
 from fleet.api.discovery import discovery_document
 from fleet.api.foldering import encode_foreseen, encode_inventory
+from fleet.api.lost import encode_lost, find_lost
 from fleet.api.pages import DEFAULT_LIMIT, PageToken, cut_page, find_token
 from fleet.api.routes import Endpoint, NoRoute, Route, resolve
 from fleet.api.schema import (
@@ -137,6 +138,7 @@ class ApiService:
             Endpoint.METRICS: self._metrics,
             Endpoint.GET_HOLD: self._get_hold,
             Endpoint.RELEASE_HOLD: self._release_hold,
+            Endpoint.GET_LOST: self._get_lost,
             Endpoint.LIST_EVENTS: self._list_events,
             Endpoint.WHY: self._why,
             Endpoint.GET_INVENTORY: self._get_inventory,
@@ -304,6 +306,9 @@ class ApiService:
 
     async def _get_hold(self, call: Call) -> Answer:
         return json_answer(encode_hold(await self._registry.hold()))
+
+    async def _get_lost(self, call: Call) -> Answer:
+        return json_answer(encode_lost(find_lost(await self._registry.losses())))
 
     async def _release_hold(self, call: Call) -> Answer:
         await self._registry.release_hold(by=self._signature(call.peer))

@@ -49,6 +49,7 @@ _PURE = (
     "fleet/store/etcd_wire.py",
     "fleet/store/keyspace.py",
     "fleet/api/discovery.py",
+    "fleet/api/lost.py",
     "fleet/api/pages.py",
     "fleet/api/members.py",
     "fleet/api/reports.py",

@@ -128,12 +128,16 @@ def test_yaml_is_written_without_room_for_doubt() -> None:
         '    why: "new disks"\n'
         "  cpus: 4.0\n"
         "  memory: 1073741824\n"
+        '  state: "alive"\n'
+        "  why: null\n"
         f'- machine: "{HERE}"\n'
         "  address: null\n"
         "  metadata: {}\n"
         "  cordon: null\n"
         "  cpus: null\n"
         "  memory: null\n"
+        '  state: "alive"\n'
+        "  why: null\n"
     )
     assert render_yaml([{"what": 'a "b"\nc', "global": True}]) == (
         '- what: "a \\"b\\"\\nc"\n  global: true\n'

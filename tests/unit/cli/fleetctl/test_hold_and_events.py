@@ -1,18 +1,23 @@
 """hold, events, and what the lists say while machines are held."""
 
+import json
 import re
 import time
 from pathlib import Path
 
 import pytest
 
-from cli.holding import beside_hold
+from cli.holding import beside_lost
 from cli.tables import clock_time
 from fleet.api.client import FleetClient
-from fleet.cluster import Hold, encode_hold
+from fleet.api.lost import FENCED, HELD, LEADERLESS, UNSETTLED, Lost
+from fleet.claims import Claim, encode_claim
+from fleet.cluster import Assignment, Hold, Refusal, encode_hold
 from fleet.errors import Denied, NotFound
 from fleet.machine import MachineId
+from fleet.names import UnitName
 from fleet.registry import Registry
+from fleet.states import TargetState
 from fleet.store.port import Delete, Put
 from tests.unit.cli.fleetctl.cluster import HERE, Cluster, Fleetctl, wait_until
 
@@ -40,13 +45,69 @@ def test_lists_tell_of_a_hold_beside_what_they_list(
 ) -> None:
     told = fleetctl(verb)
     assert told.status == 0
-    assert told.err == (
+    first, *rest = told.err.splitlines()
+    assert first == (
         "Machines are held: 99999999... vanished at once, and their units are not moved"
-        f" before {clock_time(UNTIL_S)} unless you say so: fleetctl hold --release\n"
+        f" before {clock_time(UNTIL_S)} unless you say so: fleetctl hold --release"
     )
+    lost = [f"Lost: 99999999... (0 units): {HELD}"]
+    assert rest == (lost if verb == "list-machines" else [])
     fleetctl("hold", "--release")
     silent = fleetctl(verb)
     assert (silent.out, silent.err) == (told.out, "")
+
+
+def row(name: str) -> Assignment:
+    return Assignment(
+        unit=UnitName(name), machine=GONE, hash="aa", file="bb", target=TargetState.LAUNCHED
+    )
+
+
+@pytest.mark.parametrize(
+    ("has_leader", "why"),
+    [pytest.param(True, UNSETTLED, id="led"), pytest.param(False, LEADERLESS, id="leaderless")],
+)
+def test_machine_with_units_that_is_gone_is_listed_as_lost(
+    fleetctl: Fleetctl, cluster: Cluster, has_leader: bool, why: str
+) -> None:
+    well = fleetctl("list-machines")
+    assert (well.status, well.err) == (0, "")
+
+    async def lose(registry: Registry) -> None:
+        puts = [registry.assignment_put(row(name)) for name in ("web.service", "db.service")]
+        ends = [] if has_leader else [Delete(registry.keys.engine)]
+        await registry.store.commit([], [*puts, *ends])
+
+    cluster.do(lose)
+    told = fleetctl("list-machines")
+    assert told.out == well.out
+    assert told.err == f"Lost: 99999999... (2 units): {why}\n"
+    listed = json.loads(fleetctl("list-machines", "-o", "json").out)
+    assert [(each["machine"], each["state"], each["why"]) for each in listed] == [
+        (HERE, "alive", None),
+        (GONE, "lost", why),
+    ]
+    assert fleetctl("list-machines", "-o", "name").out == f"{HERE}\n"
+
+
+def test_fenced_unit_that_waits_is_told_with_its_machine(
+    fleetctl: Fleetctl, cluster: Cluster
+) -> None:
+    reason = "it may still run on 99999999..."
+
+    async def wait(registry: Registry) -> None:
+        unit = UnitName("db.service")
+        keys = registry.keys
+        claim = encode_claim(Claim(unit=unit, machine=GONE, stop_s=90.0))
+        refusal = Refusal(unit=unit, reasons={"": reason}, is_fenced=True, until_s=UNTIL_S)
+        puts = [Put(keys.claim(GONE, unit), claim), registry.refusal_put(refusal)]
+        await registry.store.commit([], puts)
+
+    cluster.do(wait)
+    assert fleetctl("list-machines").err == f"Lost: 99999999... (1 unit): {FENCED}\n"
+    assert fleetctl("list-units").err == (
+        f"Fenced: db.service waits: {reason}, until {clock_time(UNTIL_S)}\n"
+    )
 
 
 def test_hold_shows_machines_end_and_reason(fleetctl: Fleetctl, held: Cluster) -> None:
@@ -139,11 +200,11 @@ async def test_list_does_not_suffer_from_a_hold_that_cannot_be_told() -> None:
         return "listed"
 
     class Deaf(FleetClient):
-        async def hold(self) -> Hold | None:
+        async def lost(self) -> Lost:
             raise Denied("not for you")
 
     async with Deaf("unix:///nowhere") as client:
-        assert await beside_hold(client, listing()) == ("listed", None)
+        assert await beside_lost(client, listing()) == ("listed", Lost())
 
 
 async def test_list_that_fails_says_so_whatever_is_held() -> None:
@@ -152,4 +213,4 @@ async def test_list_that_fails_says_so_whatever_is_held() -> None:
 
     async with FleetClient("unix:///nowhere") as client:
         with pytest.raises(NotFound, match="nothing there"):
-            await beside_hold(client, listing())
+            await beside_lost(client, listing())

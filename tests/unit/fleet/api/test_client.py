@@ -38,7 +38,7 @@ ONE = MachineId("1" * 32)
 TEXT = "# mine\n[Service]\nExecStart=/bin/true\n"
 FILE = parse_unit(TEXT)
 HERE = "unix:///run/fleet.sock"
-_OURS = ("watch", "hold", "events", "why", "changes", "inventory", "plan", "cordons")
+_OURS = ("watch", "hold", "lost", "events", "why", "changes", "inventory", "plan", "cordons")
 
 
 class ToService(httpx.AsyncBaseTransport):

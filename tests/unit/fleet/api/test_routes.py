@@ -26,6 +26,7 @@ MACHINE_VERBS = "only GET and PATCH supported against this resource"
         pytest.param("GET", "/discovery", Endpoint.DISCOVERY, ""),
         pytest.param("GET", "/watch", Endpoint.WATCH, ""),
         pytest.param("GET", "/hold", Endpoint.GET_HOLD, ""),
+        pytest.param("GET", "/lost", Endpoint.GET_LOST, ""),
         pytest.param("DELETE", "/hold", Endpoint.RELEASE_HOLD, ""),
         pytest.param("GET", "/events", Endpoint.LIST_EVENTS, ""),
     ],
