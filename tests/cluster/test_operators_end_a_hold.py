@@ -3,6 +3,7 @@
 The hold lasts far longer than any wait here, so what moves does not move because it is over.
 """
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -52,14 +53,22 @@ def newcomers(held: Operator) -> tuple[str, ...]:
     return units
 
 
+def _told_of_hold(held: Operator) -> str:
+    """What list-machines says beside its list once a hold is on; a moment before it knows less."""
+    told = held.fleetctl("list-machines").stderr
+    assert "Machines are held" in told
+    return told
+
+
 def test_operator_is_told_of_a_hold_and_ends_it(held: Operator, newcomers: tuple[str, ...]) -> None:
     before = _targets(held)
     held.sandbox.kill(*VANISHED)
-    told = eventually(lambda: held.fleetctl("list-machines").stderr)
+    told = eventually(lambda: _told_of_hold(held))
 
     held_ids = sorted(held.machine_id(machine)[:8] for machine in VANISHED)
     assert f"Machines are held: {held_ids[0]}..., {held_ids[1]}... vanished at once" in told
     assert "fleetctl hold --release" in told
+    assert re.search(r"^Lost: .*: held, so their units stay where they are", told, re.M)
     assert len(held.ok("list-machines", "--no-legend").splitlines()) == 2
     shown, waited = held.at_once(("hold",), ("start", "--block-attempts=1", newcomers[0]))
     assert "2 of 4 machines vanished" in shown.stdout
