@@ -27,6 +27,7 @@ from engine.foresee import foresee
 from engine.leading import EngineSettings
 from engine.loop import Engine
 from engine.plan import PlanSettings
+from engine.rebalancing import rebalance
 from fleet import __version__
 from fleet.api.server import ApiServer
 from fleet.api.tcp import ServerFiles, server_context
@@ -142,6 +143,7 @@ class Daemon:
             tls=_api_tls(config),
             insecure_tcp=config.api_insecure,
             foresee=foresee,
+            rebalance=rebalance,
         )
         self._handle_signals()
         sockets = listen_sockets()

@@ -36,3 +36,5 @@ class Foreseen:
 
 # Given the cluster and the records as they would be (None: gone). The engine has it.
 Foresee = Callable[[Cluster, Mapping[UnitName, UnitRecord | None]], Foreseen]
+# Given the cluster and how many moves at most: those that would even the load out.
+Rebalance = Callable[[Cluster, int], Foreseen]

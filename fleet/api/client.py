@@ -199,6 +199,11 @@ class FleetClient:
         self._check_ours(response)
         return self._decoded(response, decode_foreseen)
 
+    async def rebalance(self, most: int) -> Foreseen:
+        """The moves that would even the load out, at most so many; nothing is moved."""
+        response = await self._ask_ours("rebalance", {"max": most}, "rebalances nothing")
+        return self._decoded(response, decode_foreseen)
+
     # Writing
 
     async def apply(

@@ -35,6 +35,7 @@ class Endpoint(StrEnum):
     CHANGES = "changes"
     GET_INVENTORY = "get_inventory"
     PLAN_UNITS = "plan_units"
+    PLAN_REBALANCE = "plan_rebalance"
     GET_SYNC = "get_sync"
     SET_SYNC = "set_sync"
     SYNC_NOW = "sync_now"
@@ -137,6 +138,7 @@ _COLLECTIONS = {
     "plan": _Resource(
         verbs={"POST": Endpoint.PLAN_UNITS}, refusal="only POST supported against this resource"
     ),
+    "rebalance": _Resource(verbs={"GET": Endpoint.PLAN_REBALANCE}, refusal=_GET_ONLY),
     "cordons": _Resource(verbs={"GET": Endpoint.LIST_CORDONS}, refusal=_GET_ONLY),
 }
 _ITEMS = {

@@ -42,7 +42,7 @@ from fleet.cluster import Cluster, UnitRecord
 from fleet.errors import Conflict, Denied, InvalidRequest, NotFound
 from fleet.events import encode_event
 from fleet.folder.difference import inventory_of
-from fleet.foresight import Foresee
+from fleet.foresight import Foresee, Rebalance
 from fleet.machine import MachineId
 from fleet.names import InvalidName, UnitName, parse_name
 from fleet.registry import Registry, UnitChange, renews_text
@@ -51,6 +51,8 @@ from fleet.sync.book import SyncBook
 from fleet.unit import UnitFile
 
 _log = logging.getLogger(__name__)
+# Each is found by asking the scheduler: so many take a large cluster some seconds.
+_MOST_MOVES = 100
 
 # How often a change is tried again that met another change of the same unit: the last one wins.
 ATTEMPTS = 3
@@ -87,9 +89,11 @@ class ApiService:
         may_serve: Callable[[], str | None] = lambda: None,
         gather: Callable[[], Iterable[metrics.Metric]] = lambda: (),
         foresee: Foresee | None = None,
+        rebalance: Rebalance | None = None,
     ) -> None:
         """`may_serve` gives a reason not to; `gather` the metrics of the rest of the process;
-        `foresee` is the scheduler's answer to changes that are not made.
+        `foresee` is the scheduler's answer to changes that are not made, `rebalance` the moves that
+        would even the load out.
 
         `owner` is the uid that may do everything beside root, `token_limit` the size of a page.
         """
@@ -101,6 +105,7 @@ class ApiService:
         self._may_serve = may_serve
         self._gather = gather
         self._foresee = foresee
+        self._rebalance = rebalance
         self._sync = SyncBook(registry)
         self._answered: Counter[tuple[str, int]] = Counter()
 
@@ -143,6 +148,7 @@ class ApiService:
             Endpoint.WHY: self._why,
             Endpoint.GET_INVENTORY: self._get_inventory,
             Endpoint.PLAN_UNITS: self._plan_units,
+            Endpoint.PLAN_REBALANCE: self._plan_rebalance,
             Endpoint.GET_SYNC: self._get_sync,
             Endpoint.SET_SYNC: self._set_sync,
             Endpoint.SYNC_NOW: self._sync_now,
@@ -240,6 +246,14 @@ class ApiService:
         cluster, records = await self._registry.preview(unit_changes(parse_request(call.body)))
         return json_answer(encode_foreseen(self._foresee(cluster, records)))
 
+    async def _plan_rebalance(self, call: Call) -> Answer:
+        """The moves that would even the load out; nothing is moved."""
+        most = _up_to(call.query, "max", _MOST_MOVES)
+        if self._rebalance is None:
+            raise NotFound("this fleetd cannot tell what would be scheduled")
+        cluster = await self._registry.cluster()
+        return json_answer(encode_foreseen(self._rebalance(cluster, most)))
+
     async def _apply(
         self, changes: Sequence[UnitChange], peer: Peer, *, at_revision: int | None = None
     ) -> dict[UnitName, bool]:
@@ -317,7 +331,9 @@ class ApiService:
     async def _list_events(self, call: Call) -> Answer:
         unit = UnitName(_first(call.query, "unit"))
         history = await self._registry.events(
-            _limit(call.query), unit=unit, after=_revision(call.query, "after") or 0
+            _up_to(call.query, "limit", MAX_EVENTS, EVENTS),
+            unit=unit,
+            after=_revision(call.query, "after") or 0,
         )
         page = encode_page("events", [encode_event(each) for each in history.events], None)
         return json_answer(page | {"revision": history.revision})
@@ -441,11 +457,11 @@ def _revision(query: Query, name: str) -> int | None:
     return int(text)
 
 
-def _limit(query: Query) -> int:
-    """How many events are asked for; raises InvalidRequest."""
-    text = _first(query, "limit") or str(EVENTS)
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= MAX_EVENTS):
-        raise InvalidRequest(f"limit has to be a number from 1 to {MAX_EVENTS}, not {text!r}")
+def _up_to(query: Query, name: str, most: int, default: int | None = None) -> int:
+    """How many of something are asked for, by default `most`; raises InvalidRequest."""
+    text = _first(query, name) or str(default or most)
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= most):
+        raise InvalidRequest(f"{name} has to be a number from 1 to {most}, not {text!r}")
     return int(text)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.foresee import foresee
+from engine.rebalancing import rebalance
 from fleet.api.server import ApiServer
 from fleet.cluster import Assignment, Refusal, UnitRecord, encode_leader
 from fleet.keys import Keys
@@ -88,7 +89,11 @@ class Cluster:
         keys = Keys("/fleet/")
         self.registry = Registry(store, keys)
         self.server = ApiServer(
-            Registry(self.served, keys), version="2.0.0", hostname="here", foresee=foresee
+            Registry(self.served, keys),
+            version="2.0.0",
+            hostname="here",
+            foresee=foresee,
+            rebalance=rebalance,
         )
         machine = Machine(id=HERE, address="172.17.8.103", metadata={"disk": "ssd"})
         document = json.dumps(encode_machine(machine)).encode()

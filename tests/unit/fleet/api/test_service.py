@@ -745,6 +745,27 @@ async def test_plan_is_answered_for_what_would_change_and_nothing_is_changed() -
     assert await api.contents() == before
 
 
+async def test_rebalance_is_asked_for_so_many_moves_and_nothing_is_changed() -> None:
+    asked: list[int] = []
+
+    def two(cluster: Cluster, most: int) -> Foreseen:
+        asked.append(most)
+        unit = ForeseenUnit(name=UnitName("a.service"), was=(ONE,), machines=(TWO,))
+        return Foreseen(revision=cluster.latest_change, units=(unit,), addresses={ONE: "10.0.0.1"})
+
+    api = Api(rebalance=two)
+    before = await api.contents()
+    found = document(await api.ask("GET", "/rebalance", query={"max": ["7"]}, peer=BOB))
+    assert [(u["was"], u["machines"]) for u in found["units"]] == [([ONE], [TWO])]
+    await api.ask("GET", "/rebalance")
+    assert asked == [7, 100]
+    assert await api.contents() == before
+    for bad in ("0", "101", "-1", "many"):
+        assert (await api.ask("GET", "/rebalance", query={"max": [bad]})).status == 400
+    assert (await api.ask("POST", "/rebalance")).status == 405
+    assert (await Api().ask("GET", "/rebalance")).status == 404
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

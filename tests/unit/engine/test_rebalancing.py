@@ -1,0 +1,157 @@
+"""What would move to even out the load: only what gains something, and only to where it may be."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from engine.rebalancing import rebalance
+from fleet.cluster import Cluster, Hold, UnitRecord
+from fleet.machine import MachineId
+from tests.unit.engine.worlds import (
+    all_up,
+    cordoned,
+    machine,
+    rows_of,
+    settled,
+    unit,
+    with_machines,
+    with_rows,
+    world,
+)
+
+PLAIN = [unit(f"{letter}.service", revision=n) for n, letter in enumerate("abcd", 1)]
+
+
+def crowded(units: Sequence[UnitRecord] = PLAIN, *others: str, rows: Sequence[str] = ()) -> Cluster:
+    """All units on m1, where they are up, and other machines that came late."""
+    made = world(["m1"], units)
+    placed = with_rows(made, *(rows or [f"{record.name}@m1" for record in units]))
+    return all_up(with_machines(placed, *(others or ("m2",))))
+
+
+def moves(cluster: Cluster, most: int = 100) -> list[str]:
+    """The moves as `a.service m1-m2`."""
+    found = rebalance(cluster, most)
+    return [f"{each.name} {each.was[0]}-{each.machines[0]}" for each in found.units]
+
+
+def test_units_go_from_the_fullest_machine_to_the_emptiest_until_nothing_is_gained() -> None:
+    assert moves(crowded()) == ["a.service m1-m2", "b.service m1-m2"]
+    assert moves(crowded(PLAIN, "m2", "m3")) == ["a.service m1-m2", "b.service m1-m3"]
+
+
+def test_no_more_moves_than_asked_for() -> None:
+    assert moves(crowded(), most=1) == ["a.service m1-m2"]
+
+
+def test_move_says_why_and_where() -> None:
+    found = rebalance(crowded(), 1)
+    (move,) = found.units
+    reason = move.reasons[MachineId("m2")]
+    assert reason.startswith("machine m1 has 4 units; machine m2 suits it")
+    assert set(found.addresses) == {"m1", "m2"}
+
+
+@pytest.mark.parametrize(
+    ("units", "moved"),
+    [
+        pytest.param(PLAIN[:1], [], id="a lone unit gains nothing"),
+        pytest.param(PLAIN[:2], ["a.service m1-m2"], id="a difference of two is worth it"),
+        pytest.param(
+            [unit("a.service", "MachineID=m1"), *PLAIN[1:2]], ["b.service m1-m2"], id="pinned"
+        ),
+        pytest.param(
+            [unit("a.service", "Fenced=true"), *PLAIN[1:2]], ["b.service m1-m2"], id="fenced"
+        ),
+        pytest.param(
+            [unit("a.service", "Global=true"), *PLAIN[1:2]], ["b.service m1-m2"], id="global"
+        ),
+        pytest.param(
+            [
+                unit("a.service", "MachineMetadata=disk=ssd"),
+                unit("b.service", "MachineMetadata=disk=ssd"),
+            ],
+            [],
+            id="the other machine does not suit them",
+        ),
+        pytest.param(
+            [unit("a.service"), unit("b.service", "MachineOf=a.service")],
+            [],
+            id="a pair would only swap the machines",
+        ),
+        pytest.param(
+            [unit("a.service"), unit("b.service", "MachineOf=a.service"), *PLAIN[2:]],
+            ["c.service m1-m2", "d.service m1-m2"],
+            id="single units before pairs",
+        ),
+    ],
+)
+def test_moves_of(units: list[UnitRecord], moved: list[str]) -> None:
+    assert moves(crowded(units)) == moved
+
+
+def test_pair_goes_together_if_that_gains_something() -> None:
+    pairs = [
+        unit("a.service"),
+        unit("b.service", "MachineOf=a.service", revision=2),
+        unit("c.service", revision=3),
+        unit("d.service", "MachineOf=c.service", revision=4),
+    ]
+    assert moves(crowded(pairs), most=1) == ["a.service m1-m2", "b.service m1-m2"]
+    assert moves(crowded(pairs)) == ["a.service m1-m2", "b.service m1-m2"]
+
+
+def test_nobody_is_displaced_and_conflicts_hold() -> None:
+    rivals = [
+        unit("a.service", "Replaces=x.service"),
+        unit("b.service", "Conflicts=x.service"),
+        unit("c.service", "Conflicts=x.service"),
+        unit("x.service"),
+    ]
+    rows = ["a.service@m1", "b.service@m1", "c.service@m1", "x.service@m2"]
+    assert moves(crowded(rivals, rows=rows)) == []
+
+
+def test_instances_are_not_stacked_for_the_load() -> None:
+    units = [unit("w@1.service"), unit("w@2.service"), *PLAIN[:3]]
+    rows = ["w@1.service@m1", "w@2.service@m2", *(f"{one.name}@m1" for one in PLAIN[:3])]
+    assert moves(crowded(units, rows=rows)) == ["a.service m1-m2"]
+
+
+def test_units_that_must_not_meet_are_kept_apart_while_they_move() -> None:
+    apart = [unit("w@1.service", "Conflicts=w@*"), unit("w@2.service", "Conflicts=w@*")]
+    units = [*apart, *PLAIN]
+    rows = ["w@1.service@m1", "w@2.service@m2", *(f"{one.name}@m1" for one in PLAIN)]
+    assert moves(crowded(units, rows=rows), most=1) == ["a.service m1-m2"]
+    assert not [move for move in moves(crowded(units, rows=rows)) if move.startswith("w@1")]
+
+
+def test_cordoned_machine_neither_gives_nor_takes() -> None:
+    assert moves(cordoned(crowded(), "m1")) == []
+    assert moves(cordoned(crowded(), "m2", drain=True)) == []
+    assert moves(cordoned(crowded(PLAIN, "m2", "m3"), "m2")) == [
+        "a.service m1-m3",
+        "b.service m1-m3",
+    ]
+
+
+def test_what_is_not_up_or_moves_already_stays() -> None:
+    cluster = crowded()
+    down = replace(cluster, states=cluster.states[2:])
+    assert moves(down) == ["c.service m1-m2", "d.service m1-m2"]
+    rows = ["a.service@m1 leaving", "a.service@m3", *(f"{one.name}@m1" for one in PLAIN[1:])]
+    assert moves(crowded(PLAIN, "m3", rows=rows)) == ["b.service m1-m3"]
+
+
+def test_nothing_moves_while_vanished_machines_are_held() -> None:
+    hold = Hold(machines=frozenset({MachineId("m9")}), until_s=1e12)
+    assert moves(replace(crowded(), hold=hold)) == []
+
+
+def test_nothing_is_gained_where_the_scheduler_has_just_placed_everything() -> None:
+    placed = all_up(settled(world(["m1", "m2", "m3"], PLAIN)))
+    assert len(rows_of(placed)) == 4
+    assert moves(placed) == []
+    assert moves(world([machine("m1")], [])) == []
+    assert moves(world([], PLAIN)) == []
