@@ -52,9 +52,12 @@ def gated_tasks(
 ) -> "asyncio.Task[Any]":
     """A task factory: tasks heed the gate of the context they are begun in."""
     gate = _gate.get() if context is None else context.get(_gate)
-    if gate is not None:
-        coroutine = _through(coroutine, gate)
-    return asyncio.Task(coroutine, loop=loop, context=context, **more)
+    if gate is None:
+        return asyncio.Task(coroutine, loop=loop, context=context, **more)
+    task = asyncio.Task(_through(coroutine, gate), loop=loop, context=context, **more)
+    # One that is cancelled before its first step has to be closed, as a task does with its own.
+    task.add_done_callback(lambda _: coroutine.close(), context=contextvars.Context())
+    return task
 
 
 async def _through(coroutine: AnyCoroutine, gate: Gate) -> Any:

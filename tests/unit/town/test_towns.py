@@ -15,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -95,6 +96,12 @@ class TownModel(RuleBasedStateMachine):
         return self._town.boxes[number]
 
     # Operators
+
+    @initialize(shapes=st.lists(files, min_size=len(UNITS), max_size=len(UNITS)))
+    def settle_down(self, shapes: list[UnitFile]) -> None:
+        for unit, file in zip(UNITS, shapes, strict=True):
+            self.write(unit, file, TargetState.LAUNCHED)
+        self._pass(8.0)
 
     @rule(unit=units, file=files, goal=goals)
     def write(self, unit: UnitName, file: UnitFile, goal: TargetState) -> None:
