@@ -47,8 +47,7 @@ class FencedUnits:
     def observe(self, here: Here) -> Here:
         """What is here, with the fence's part in it; units that ended by themselves are noted."""
         fenced = {u: one for u, one in here.local.items() if one.requirements.is_fenced}
-        if self._fence is not None:
-            self._fence.want(bool(fenced), may_raise=not (fenced.keys() & here.starting))
+        self.want(here.starting)
         lease = self._generation()
         idle = [one for u, one in fenced.items() if one.is_launched and not here.is_live(u)]
         if not lease:
@@ -58,6 +57,12 @@ class FencedUnits:
             if note is not None:
                 self._local.note(unit, replace(note, ended=True))
         return replace(here, lease=lease, fallen=have_fallen(idle, lease))
+
+    def want(self, starting: Iterable[UnitName]) -> None:
+        """Have the fence up if there are fenced units here; `starting` are being started."""
+        fenced = {u for u, one in self._local.all().items() if one.requirements.is_fenced}
+        if self._fence is not None:
+            self._fence.want(bool(fenced), may_raise=fenced.isdisjoint(starting))
 
     async def admit(self, unit: UnitName, row: int) -> str:
         """Claim the unit if it is fenced, so that it may start now; the lease's generation.

@@ -214,6 +214,8 @@ class Agent:
             return  # that was lost while we looked: hands off
         self._hold(made, here)
         await self._actor.carry_out(made, self._contents(made))
+        if not here.lease:
+            self._fenced.want(self._actor.starting)  # the first fenced unit may just have come
         await self._release(here)
         self._reporter.touch(names if full else ())
         self._say("")

@@ -102,6 +102,16 @@ async def test_fenced_unit_is_claimed_before_it_starts(tmp_path: Path) -> None:
         assert (tmp_path / "drop-ins/solo.service.d/zz-fleet-fence.conf").exists()
 
 
+async def test_first_fenced_unit_of_a_machine_waits_for_no_full_pass(tmp_path: Path) -> None:
+    bench = FencedBench(tmp_path)
+    async with bench.agent():
+        await bench.up("web.service")
+        await asyncio.sleep(10)
+        unit = await bench.schedule("solo.service", SOLO)
+
+        await until(bench, unit, up=True, within_s=5.0)
+
+
 async def test_unfenced_unit_costs_no_fence(tmp_path: Path) -> None:
     bench = FencedBench(tmp_path)
     async with bench.agent():
