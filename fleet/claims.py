@@ -73,6 +73,16 @@ class Claims:
             raise Conflict(f"{unit} is scheduled otherwise by now")
 
     async def release(self, units: Iterable[UnitName]) -> None:
-        """Say that nothing of these units runs here."""
-        operations = [Delete(self._keys.claim(self._machine, unit)) for unit in units]
-        await self._store.commit([], operations)
+        """Say that nothing of these units runs here; raises Conflict if a claim has just changed.
+
+        A request that arrives after it was given up takes no claim away that was made since.
+        """
+        keys = [self._keys.claim(self._machine, unit) for unit in units]
+        if not keys:
+            return
+        entries = (await self._store.read(*keys)).entries
+        there = [entries[key] for key in keys if key in entries]
+        guards = [Guard(entry.key, modified=entry.modified) for entry in there]
+        operations = [Delete(entry.key) for entry in there]
+        if there and not (await self._store.commit(guards, operations)).succeeded:
+            raise Conflict("the claims on fenced units have just changed; look at them again")

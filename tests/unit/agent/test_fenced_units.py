@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,11 +13,12 @@ from agent.fence import Fence
 from agent.local import LocalUnits
 from agent.loop import Agent
 from fleet.claims import Claims
-from fleet.errors import Conflict
+from fleet.errors import Conflict, Unavailable
 from fleet.names import UnitName
 from fleet.registry import Registry
 from fleet.states import TargetState
-from fleet.store.port import Put
+from fleet.store.memory import MemoryStore
+from fleet.store.port import Commit, Delete, Guard, Put
 from tests.unit.agent.test_loop import KEYS, ME, Bench, is_up, now_s
 
 TTL_S = 6.0
@@ -110,6 +111,34 @@ async def test_first_fenced_unit_of_a_machine_waits_for_no_full_pass(tmp_path: P
         unit = await bench.schedule("solo.service", SOLO)
 
         await until(bench, unit, up=True, within_s=5.0)
+
+
+async def test_release_that_arrives_late_takes_no_newer_claim_away() -> None:
+    class Late(MemoryStore):
+        """Its first removal of a key arrives only when it is told to."""
+
+        late: list[tuple[Sequence[Guard], Sequence[Put | Delete]]] | None = None
+
+        async def commit(
+            self, guards: Sequence[Guard], operations: Sequence[Put | Delete]
+        ) -> Commit:
+            if self.late is None and isinstance(operations[0], Delete):
+                self.late = [(guards, operations)]
+                raise Unavailable("given up, for a test")
+            return await super().commit(guards, operations)
+
+    store, unit = Late(), UnitName("solo.service")
+    claims = Claims(store, KEYS, ME)
+    await claims.take(unit, 0, {unit: 5.0})
+    with pytest.raises(Unavailable):
+        await claims.release([unit])
+    await claims.take(unit, 0, {unit: 5.0})
+    assert store.late is not None
+    await store.commit(*store.late[0])
+
+    assert await claims.held() == {unit}
+    await claims.release([unit])
+    assert await claims.held() == frozenset()
 
 
 async def test_unfenced_unit_costs_no_fence(tmp_path: Path) -> None:
