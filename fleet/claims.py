@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from fleet.batch import Batch
 from fleet.errors import Conflict
 from fleet.keys import Keys
 from fleet.machine import MachineId
@@ -77,12 +78,9 @@ class Claims:
 
         A request that arrives after it was given up takes no claim away that was made since.
         """
-        keys = [self._keys.claim(self._machine, unit) for unit in units]
-        if not keys:
-            return
-        entries = (await self._store.read(*keys)).entries
-        there = [entries[key] for key in keys if key in entries]
-        guards = [Guard(entry.key, modified=entry.modified) for entry in there]
-        operations = [Delete(entry.key) for entry in there]
-        if there and not (await self._store.commit(guards, operations)).succeeded:
-            raise Conflict("the claims on fenced units have just changed; look at them again")
+        entries = (await self._store.read(self._keys.claims_of(self._machine))).entries
+        batch = Batch(self._store)
+        for key in (self._keys.claim(self._machine, unit) for unit in units):
+            if key in entries:
+                await batch.add([Guard(key, modified=entries[key].modified)], [Delete(key)])
+        await batch.flush()

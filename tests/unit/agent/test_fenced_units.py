@@ -141,6 +141,19 @@ async def test_release_that_arrives_late_takes_no_newer_claim_away() -> None:
     assert await claims.held() == frozenset()
 
 
+async def test_more_claims_are_released_than_one_transaction_takes() -> None:
+    store = MemoryStore()
+    claims = Claims(store, KEYS, ME)
+    units = {UnitName(f"u{number}.service"): 5.0 for number in range(100)}
+    await claims.take(UnitName("a.service"), 0, units)
+    more = {UnitName(f"v{number}.service"): 5.0 for number in range(100)}
+    await claims.take(UnitName("b.service"), 0, more)
+
+    await claims.release([*units, *more])
+
+    assert await claims.held() == frozenset()
+
+
 async def test_unfenced_unit_costs_no_fence(tmp_path: Path) -> None:
     bench = FencedBench(tmp_path)
     async with bench.agent():
