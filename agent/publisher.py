@@ -7,6 +7,7 @@ the old one ends with it.
 """
 
 import asyncio
+import contextlib
 import logging
 
 from fleet.errors import Unavailable
@@ -22,6 +23,9 @@ PAUSE_S = 0.02
 _PAUSE_PER_STATE_S = 0.005
 _LONGEST_PAUSE_S = 0.25
 RETRY_S = 0.5
+# So long after trouble what is in the store is compared: a request that was given up may have been
+# carried out later, over what was written since. No store keeps one for longer.
+LOOK_AFTER_S = 10.0
 
 
 class Publisher:
@@ -35,6 +39,7 @@ class Publisher:
         self._written: dict[UnitName, UnitState] = {}
         self._dirty: set[UnitName] = set()
         self._news = asyncio.Event()
+        self._look_at_s: float | None = None
 
     def put(self, state: UnitState) -> None:
         """Have this be what the store says of the unit."""
@@ -66,19 +71,38 @@ class Publisher:
         """Write for ever; the store's troubles are logged and waited out."""
         troubled = False
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._wait()
             written = 0
             try:
                 written = await self._flush()
+                await self._look_if_due()
                 troubled = False
             except Unavailable as error:
                 if not troubled:
                     _log.warning("states cannot be published, trying again: %s", error)
                 troubled = True
+                self._look_at_s = _now_s() + LOOK_AFTER_S
                 self._news.set()
                 await asyncio.sleep(RETRY_S)
             await asyncio.sleep(pause_after(written))
+
+    async def _wait(self) -> None:
+        """Until there is news, or it is time to look at what is in the store."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._look_at_s):
+                await self._news.wait()
+        self._news.clear()
+
+    async def _look_if_due(self) -> None:
+        """Have what lies in the store otherwise than it was written last be written anew."""
+        if self._lease is None or self._look_at_s is None or _now_s() < self._look_at_s:
+            return
+        found = {state.unit: state for state in await self._registry.states(self._machine)}
+        for unit in found.keys() | self._written.keys():
+            if found.get(unit) != self._written.get(unit):
+                self._written.pop(unit, None)
+                self._mark(unit)
+        self._look_at_s = None
 
     async def _flush(self) -> int:
         """Write what differs, and say of how many units."""
@@ -117,3 +141,7 @@ class Publisher:
 def pause_after(states: int) -> float:
     """How long changes are gathered after so many states were written at once."""
     return min(_LONGEST_PAUSE_S, max(PAUSE_S, states * _PAUSE_PER_STATE_S))
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

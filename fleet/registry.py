@@ -138,9 +138,10 @@ class Registry:
                 problems.append(f"{entry.key} holds a malformed unit file: line {error.line}")
         return files, problems
 
-    async def states(self) -> tuple[UnitState, ...]:
-        """What every machine says of its units, at one revision."""
-        return (await self._part(self.keys.states)).states
+    async def states(self, machine: MachineId | None = None) -> tuple[UnitState, ...]:
+        """What every machine, or that one, says of its units, at one revision."""
+        prefix = self.keys.states_of(machine) if machine else self.keys.states
+        return (await self._part(prefix)).states
 
     async def machines(self) -> tuple[Machine, ...]:
         """The machines that are there, with their metadata, at one revision."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -15,7 +15,7 @@ from fleet.names import UnitName
 from fleet.registry import Registry
 from fleet.states import TargetState, UnitState
 from fleet.store.memory import MemoryStore
-from fleet.store.port import LeaseId
+from fleet.store.port import Commit, Delete, Guard, LeaseId, Put
 
 ME = MachineId("me")
 KEYS = Keys()
@@ -196,3 +196,40 @@ async def test_outage_is_waited_out_and_loses_nothing() -> None:
 )
 def test_more_is_gathered_after_many_states_than_after_one(states: int, pause_s: float) -> None:
     assert pause_after(states) == pytest.approx(pause_s)
+
+
+class GhostStore(MemoryStore):
+    """A store that gives one request up, and carries it out when it is told to."""
+
+    gives_up = False
+    ghost: tuple[Sequence[Guard], Sequence[Put | Delete]] | None = None
+
+    async def commit(self, guards: Sequence[Guard], operations: Sequence[Put | Delete]) -> Commit:
+        if self.gives_up:
+            self.gives_up = False
+            self.ghost = (guards, operations)
+            raise Unavailable("no answer in time")
+        return await super().commit(guards, operations)
+
+
+async def test_state_that_was_given_up_and_comes_late_does_not_stay() -> None:
+    store = GhostStore()
+    registry = Registry(store, KEYS)
+    publisher = Publisher(registry, ME)
+    task = asyncio.create_task(publisher.run())
+    publisher.use_lease(await store.grant(3600.0))
+    store.gives_up = True
+    publisher.put(STATE)
+    await asyncio.sleep(1)
+    publisher.drop(STATE.unit)
+    await asyncio.sleep(1)
+    assert await registry.states() == ()
+
+    assert store.ghost is not None
+    await store.commit(*store.ghost)
+    assert await registry.states() == (STATE,)
+    await asyncio.sleep(60)
+
+    assert await registry.states(ME) == ()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
