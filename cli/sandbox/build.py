@@ -135,6 +135,7 @@ def furnish_machine(
         programs=str(programs.directory),
     )
     host.write_items(root, items)
+    host.let_through(root, programs.needs)
     return machine_id
 
 

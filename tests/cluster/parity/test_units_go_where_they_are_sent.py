@@ -109,7 +109,7 @@ def test_cat_shows_the_file_and_status_what_systemd_says(operator: Operator) -> 
     text = (operator.folder / operator.service("hello.service")).read_text()
     operator.ok("submit", "hello")
     assert operator.ok("cat", "hello.service") == text
-    assert operator.fleetctl("status", "hello.service").returncode == 1
+    assert operator.fleetctl("status", "hello.service").returncode == 3
 
     operator.ok("load", "hello")
     done = operator.inside("fleet1", "status", "hello.service")

@@ -5,6 +5,7 @@ import pytest
 from cli.sandbox.contents import Blank, Gone, Link, Text
 from cli.sandbox.host import (
     has_unified_cgroups,
+    let_through,
     parse_hierarchies,
     parse_mounts,
     run,
@@ -97,3 +98,13 @@ def test_command_that_fails_says_which_and_why() -> None:
 
 def test_command_gets_its_input_and_gives_its_output() -> None:
     assert run(["cat"], stdin="text") == "text"
+
+
+def test_private_folders_on_the_way_to_a_program_let_everybody_through(tmp_path: Path) -> None:
+    home = tmp_path / "root"
+    (home / "python/bin").mkdir(parents=True)
+    (home / "letters").mkdir(mode=0o700)
+    home.chmod(0o700)
+    let_through(tmp_path, ["/root/python/bin", "/nowhere/at/all"])
+    assert home.stat().st_mode & 0o777 == 0o701
+    assert (home / "letters").stat().st_mode & 0o777 == 0o700
