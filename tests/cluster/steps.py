@@ -308,7 +308,9 @@ class Operator:
     def _etcdctl(self, *words: str) -> str:
         members = ",".join(f"http://{n.address}:2379" for n in self.sandbox.spec.of_kind(Kind.ETCD))
         argv = ["env", "ETCDCTL_API=3", "etcdctl", f"--endpoints={members}", *words]
-        return self.sandbox.run(self.powered()[0], argv, check=True).stdout
+        powered = self.powered()
+        machine = self.through if self.through in powered else powered[0]
+        return self.sandbox.run(machine, argv, check=True).stdout
 
     def clear(self) -> None:
         """Destroy all units; returns when no machine has any."""

@@ -17,7 +17,7 @@ MEMBERS = ("etcd1", "etcd2", "etcd3")
 TTL_S = 2.0
 OUTAGE_S = 2.5 * TTL_S
 # How long fleetctl may think about a store that does not answer.
-PATIENCE_S = 10.0
+PATIENCE_S = 40.0
 
 
 @pytest.fixture(scope="module")
