@@ -6,6 +6,7 @@ of which units. A unit that failed to do something rests for a while, longer eac
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 FIRST_REST_S = 1.0
 LONGEST_REST_S = 30.0
+# How long the end of fleetd waits for systemd's answers to starts that were asked for.
+ANSWERS_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Actor:
         self._wake = wake
         self._starting: dict[UnitName, asyncio.Task[None]] = {}
         self._stopping: dict[UnitName, asyncio.Task[None]] = {}
+        self._launching: set[asyncio.Task[Awaitable[str]]] = set()
         self._rests: dict[UnitName, Rest] = {}
         self._stop_ended = False
         self.troubles: dict[UnitName, Trouble] = {}
@@ -95,11 +99,18 @@ class Actor:
             await asyncio.wait(self._stopping.values(), timeout=timeout_s)
 
     async def close(self) -> None:
-        """Let go of what is under way; systemd carries on with it."""
+        """Let go of what is under way; systemd carries on with it.
+
+        Starts that systemd was asked for are noted first: one that is not is made again by the next
+        fleetd. (One that is killed in the milliseconds between leaves a start like that behind.)
+        """
         tasks = [*self._starting.values(), *self._stopping.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANSWERS_S):
+                await asyncio.gather(*self._launching, return_exceptions=True)
 
     async def carry_out(self, plan: Plan, files: Mapping[UnitName, UnitFile]) -> None:
         """Do the plan's tasks, with the contents of the units to write.
@@ -237,12 +248,10 @@ class Actor:
 
     async def _start(self, unit: UnitName) -> None:
         lease = await self._admit(unit)
-        job = await self._systemd.start(unit)
-        note = self._note_of(unit)
-        if note is not None:
-            # Only now, since what is noted as launched is never started again.
-            launched = replace(note, launched=True, job="", lease=lease, ended=False)
-            self._local.note(unit, launched)
+        launching = asyncio.create_task(self._launch(unit, lease))
+        self._launching.add(launching)
+        launching.add_done_callback(self._launching.discard)
+        job = await asyncio.shield(launching)
         self.forgive(unit)
         self._changed([unit])
         result = await job
@@ -253,6 +262,16 @@ class Actor:
             _log.warning("%s: its start ended as %r", unit, result)
         if lease:
             self._wake()  # it may have ended, which has to be noted while the fence is up
+
+    async def _launch(self, unit: UnitName, lease: str) -> Awaitable[str]:
+        """Queue the start and note it, which nothing may come between; returns its job."""
+        job = await self._systemd.start(unit)
+        note = self._note_of(unit)
+        if note is not None:
+            # Only now, since what is noted as launched is never started again.
+            launched = replace(note, launched=True, job="", lease=lease, ended=False)
+            self._local.note(unit, launched)
+        return job
 
     def _note_of(self, unit: UnitName) -> Note | None:
         here = self._local.get(unit)

@@ -56,6 +56,8 @@ class FakeSystemd:
         """Units that stay up when stopped, with the result of the job."""
         self.refusals: dict[tuple[str, str], str] = {}
         """What is refused, by action and unit, with the reason."""
+        self.answer_s = 0.0
+        """How long the answer to a start takes; it is under way by then."""
         self.stopping = False
         self._own = dict(own or {})
         self._links: dict[UnitName, str] = {}
@@ -150,6 +152,7 @@ class FakeSystemd:
             else:
                 self._memory[unit] = loaded
                 self._begin(unit, loaded.file)
+        await asyncio.sleep(self.answer_s)
         return asyncio.shield(job)
 
     async def stop(self, unit: UnitName) -> Awaitable[str]:

@@ -147,15 +147,17 @@ class Agent:
 
     async def run(self) -> None:
         """Run for ever; cancel it to end it, which leaves every unit as it is."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._mirror.run())
-                group.create_task(self._systemd.run(self._systemd_changed))
-                group.create_task(self._publisher.run())
-                group.create_task(self._reporter.run())
-                group.create_task(self._work())
-        finally:
-            await self._actor.close()
+        async with asyncio.TaskGroup() as connection:
+            connected = connection.create_task(self._systemd.run(self._systemd_changed))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._mirror.run())
+                    group.create_task(self._publisher.run())
+                    group.create_task(self._reporter.run())
+                    group.create_task(self._work())
+            finally:
+                await self._actor.close()
+                connected.cancel()
 
     async def _work(self) -> None:
         clock = asyncio.get_running_loop().time

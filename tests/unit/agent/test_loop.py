@@ -264,6 +264,22 @@ async def test_oneshot_that_ended_while_fleetd_was_away_counts_as_done(tmp_path:
     assert len(bench.asked("start")) == 1
 
 
+async def test_fleetd_that_ends_before_a_start_is_answered_does_not_start_it_again(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path / "units")
+    bench.systemd.answer_s = 1.0
+    async with bench.agent():
+        unit = await bench.schedule("job.service", ONESHOT)
+        while not bench.asked("start"):
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(60)
+    async with bench.agent():
+        await bench.published(unit, is_up)
+
+    assert len(bench.asked("start")) == 1
+
+
 async def test_restarted_fleetd_adopts_what_runs_and_touches_nothing(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "units")
     async with bench.agent():
