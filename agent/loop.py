@@ -27,7 +27,8 @@ from fleet.cluster import Assignment
 from fleet.errors import FleetError, InvalidRequest, Unavailable
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName, parse_name
-from fleet.registry import Registry, decode_schedule
+from fleet.registry import Registry
+from fleet.snapshot import decode_schedule
 from fleet.store.mirror import Mirror
 from fleet.store.port import LeaseId
 from fleet.unit import UnitFile

@@ -115,7 +115,7 @@ class Election:
                 _log.warning("the leader key holds what no engine has written: it is removed")
                 guard = Guard(over.key, modified=over.modified)
                 await store.commit([guard], [Delete(over.key)])
-            leader = await self._registry.acquire_leadership(self._machine, lease)
+            leader = await self._registry.leadership.acquire(self._machine, lease)
         except LeaseLost:
             return None
         finally:

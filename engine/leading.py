@@ -283,7 +283,7 @@ class Leading:
             decide(task, self._registry, leader, until_at_s=task.until_s + ahead_s)
             for task in tasks
         ]
-        await self._registry.commit_as(leader, decisions)
+        await self._registry.leadership.commit(leader, decisions)
         for task in tasks:
             level = logging.WARNING if task.kind is TaskKind.HOLD else logging.INFO
             _log.log(level, "%s", task)

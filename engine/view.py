@@ -24,13 +24,12 @@ from fleet.cluster import (
     decode_hold,
     decode_refusal,
     decode_unit,
-    describe_malformed,
-    split_key,
 )
 from fleet.errors import MALFORMED
 from fleet.keys import Keys
 from fleet.machine import Cordon, Machine, MachineId, decode_cordon, decode_machine, merge_metadata
 from fleet.names import UnitName, parse_name
+from fleet.snapshot import describe_malformed, split_key
 from fleet.states import TargetState, decode_state
 from fleet.store.port import Changes, Commit, Delete, Entry, Guard, LeaseId, Put, Snapshot, Store
 

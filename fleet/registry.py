@@ -19,19 +19,17 @@ from fleet.cluster import (
     Leader,
     Refusal,
     UnitRecord,
-    decode_assignment,
-    decode_cluster,
-    describe_malformed,
     encode_assignment,
-    encode_leader,
     encode_refusal,
 )
-from fleet.errors import MALFORMED, Conflict, InvalidUnit, NotFound
+from fleet.errors import Conflict, InvalidUnit, NotFound
 from fleet.events import History, expired, latest
 from fleet.history import event_put
 from fleet.keys import Keys
+from fleet.leadership import Leadership
 from fleet.machine import Cordon, Machine, MachineId, encode_cordon, encode_machine
 from fleet.names import UnitName
+from fleet.snapshot import decode_cluster
 from fleet.states import UnitState, encode_state
 from fleet.store.port import Delete, Entry, Guard, LeaseId, Put, Store
 from fleet.transaction import Transactions, Upload, fits
@@ -49,7 +47,6 @@ from fleet.writes import (
 __all__ = [
     "Registry",
     "UnitChange",
-    "decode_schedule",
     "renews_text",
     "text_digest",
 ]
@@ -70,6 +67,7 @@ class Registry:
         self.store = store
         self.keys = keys
         self.transactions = Transactions(store, keys)
+        self.leadership = Leadership(store, keys)
 
     # Reading
 
@@ -384,27 +382,6 @@ class Registry:
 
     # The engine's writes
 
-    async def acquire_leadership(self, machine: MachineId, lease: LeaseId) -> Leader | None:
-        """Take the leader key under the lease; None if another engine has it."""
-        guard = Guard(self.keys.engine, created=0)
-        put = Put(self.keys.engine, encode_leader(machine), lease)
-        commit = await self.store.commit([guard], [put])
-        return Leader(machine=machine, created=commit.revision) if commit.succeeded else None
-
-    async def commit_as(
-        self, leader: Leader, decisions: Sequence[tuple[Sequence[Guard], Sequence[Operation]]]
-    ) -> None:
-        """Write the engine's decisions, each whole, in batches; raises Conflict if a guard failed.
-
-        A guard fails when this engine was deposed or what it decided about has changed; it has
-        to look again before it writes more.
-        """
-        fence = Guard(self.keys.engine, created=leader.created)
-        batch = Batch(self.store, fence)
-        for guards, operations in decisions:
-            await batch.add(guards, operations)
-        await batch.flush()
-
     def assignment_put(self, row: Assignment) -> Put:
         return Put(self.keys.assignment(row.machine, row.unit), encode_assignment(row))
 
@@ -413,20 +390,3 @@ class Registry:
 
     def decision_event(self, *, machine: MachineId, unit: str, what: str) -> Put:
         return event_put(self.keys, by=f"engine on {machine}", unit=unit, what=what)
-
-
-def decode_schedule(
-    keys: Keys, machine: MachineId, entries: Iterable[Entry]
-) -> tuple[list[Assignment], list[str]]:
-    """One machine's rows, and a sentence for every entry that cannot be read."""
-    rows: list[Assignment] = []
-    problems: list[str] = []
-    prefix = keys.schedule_of(machine)
-    for entry in entries:
-        try:
-            unit = UnitName(entry.key.removeprefix(prefix))
-            row = decode_assignment(machine, unit, entry.value)
-            rows.append(replace(row, revision=entry.modified))
-        except MALFORMED as error:
-            problems.append(describe_malformed(entry.key, error))
-    return rows, problems

@@ -8,11 +8,12 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from fleet.cluster import UnitRecord, decode_unit, describe_malformed, encode_unit
+from fleet.cluster import UnitRecord, decode_unit, encode_unit
 from fleet.errors import MALFORMED, Conflict, NotFound
 from fleet.keys import Keys
 from fleet.names import UnitName
 from fleet.options import fleet_options, read_requirements
+from fleet.snapshot import describe_malformed
 from fleet.states import TargetState
 from fleet.store.port import Delete, Entry, Guard, Put
 from fleet.unit import UnitFile

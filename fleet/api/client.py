@@ -8,24 +8,15 @@ is bounded. Errors are fleet's own, with the server's sentence in them.
 import contextlib
 import ssl
 import urllib.parse
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import AsyncGenerator, Collection, Sequence
+from typing import Any, Self
 
-import httpx
-
-from fleet.api.endpoint import (
-    Endpoint,
-    broken_connection,
-    connect_failure,
-    parse_endpoint,
-    tls_context,
-)
 from fleet.api.fallback import POLL_S, poll
 from fleet.api.foldering import decode_foreseen, decode_inventory
+from fleet.api.link import CONNECT_S, READ_S, SILENCE_S, ApiLink, Transport, is_lacking
 from fleet.api.lost import Lost, decode_lost
-from fleet.api.members import parse, render
-from fleet.api.patience import Patience
-from fleet.api.replies import document_in, error_of, is_unknown_here, names_in
+from fleet.api.members import render
+from fleet.api.replies import names_in
 from fleet.api.reports import UnitReport, decode_report
 from fleet.api.schema import (
     ListedState,
@@ -44,7 +35,7 @@ from fleet.api.schema import (
 from fleet.api.syncing import SyncReport, decode_sync
 from fleet.api.why import Why, decode_why
 from fleet.cluster import Hold
-from fleet.errors import FleetError, InvalidRequest, NotFound, Unavailable
+from fleet.errors import FleetError, NotFound, Unavailable
 from fleet.events import History
 from fleet.folder.difference import Inventory
 from fleet.foresight import Foreseen
@@ -53,13 +44,6 @@ from fleet.names import UnitName
 from fleet.registry import UnitChange
 from fleet.sync.values import SyncSettings, encode_settings
 
-_T = TypeVar("_T")
-
-CONNECT_S = 5.0
-READ_S = 30.0
-# A server of ours gives a sign of life every 5 s.
-SILENCE_S = 15.0
-_STREAMS = ("changes", "watch")
 # Beyond this, all units are watched and those not asked for passed over.
 _MAX_QUERY_BYTES = 64 * 1024
 
@@ -76,7 +60,7 @@ class FleetClient:
         self,
         endpoint: str,
         *,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
         socket: str | None = None,
         tls: ssl.SSLContext | None = None,
         connect_s: float = CONNECT_S,
@@ -88,18 +72,15 @@ class FleetClient:
 
         `socket` is the path of a local socket that leads to the endpoint: the end of a tunnel.
         """
-        self._endpoint = parse_endpoint(endpoint)
-        self._read_s = read_s
-        self._silence_s = silence_s
-        self._connect_s = connect_s
         self._poll_s = poll_s
-        # A transport is always given: the one httpx makes for itself reads a bundle of
-        # certificates, for tens of milliseconds, TLS or not.
-        self._http = httpx.AsyncClient(
-            base_url=f"{self._endpoint.url}/fleet/v1/",
-            transport=transport or _transport(self._endpoint, tls, socket),
-            timeout=httpx.Timeout(read_s, connect=connect_s),
-            trust_env=False,
+        self._link = ApiLink(
+            endpoint,
+            transport=transport,
+            socket=socket,
+            tls=tls,
+            connect_s=connect_s,
+            read_s=read_s,
+            silence_s=silence_s,
         )
 
     async def __aenter__(self) -> Self:
@@ -110,21 +91,23 @@ class FleetClient:
 
     async def aclose(self) -> None:
         """Let go of the connection."""
-        await self._http.aclose()
+        await self._link.aclose()
 
     # Reading
 
     async def machines(self) -> tuple[Machine, ...]:
         """The machines that are alive, by id, with what fleet 1.0 tells of them."""
-        return await self._all("machines", "machines", decode_listed_machine)
+        return await self._link.all("machines", "machines", decode_listed_machine)
 
     async def units(self, *, texts: bool = False) -> tuple[Unit, ...]:
         """All units by name, with their authors' texts if those are wanted and the server knows."""
-        return await self._all("units", "units", decode_unit, {"text": "true"} if texts else None)
+        return await self._link.all(
+            "units", "units", decode_unit, {"text": "true"} if texts else None
+        )
 
     async def unit(self, name: UnitName) -> Unit:
         """One unit, with its author's text from a server that has it; raises NotFound."""
-        return self._decoded(await self._ask("GET", _item(name)), decode_unit)
+        return self._link.decoded(await self._link.ask("GET", _item(name)), decode_unit)
 
     async def states(
         self, unit: UnitName | None = None, machine: MachineId | None = None
@@ -132,31 +115,31 @@ class FleetClient:
         """systemd's states of all units, or of one, on all machines or on one."""
         filters = (("unitName", unit), ("machineID", machine))
         given = {key: str(value) for key, value in filters if value}
-        return await self._all("state", "states", decode_listed_state, given)
+        return await self._link.all("state", "states", decode_listed_state, given)
 
     async def hold(self) -> Hold | None:
         """The brake on a mass loss while it is on; an original server has none."""
-        response = await self._send("GET", "hold")
-        if _is_unknown_here(response):
+        response = await self._link.send("GET", "hold")
+        if is_lacking(response):
             return None
-        self._check(response)
-        return self._decoded(response, decode_hold)
+        self._link.check(response)
+        return self._link.decoded(response, decode_hold)
 
     async def lost(self) -> Lost:
         """The machines that are lost, and what waits for that; an original server tells nothing."""
-        response = await self._send("GET", "lost")
-        if _is_unknown_here(response):
+        response = await self._link.send("GET", "lost")
+        if is_lacking(response):
             return Lost()
-        self._check(response)
-        return self._decoded(response, decode_lost)
+        self._link.check(response)
+        return self._link.decoded(response, decode_lost)
 
     async def cordons(self) -> dict[MachineId, Cordon]:
         """The machines that take no new units, here or not; an original server knows of none."""
-        response = await self._send("GET", "cordons")
-        if _is_unknown_here(response):
+        response = await self._link.send("GET", "cordons")
+        if is_lacking(response):
             return {}
-        self._check(response)
-        cordons, _ = self._decoded(
+        self._link.check(response)
+        cordons, _ = self._link.decoded(
             response, lambda document: decode_page("cordons", document, decode_listed_cordon)
         )
         return dict(cordons)
@@ -169,40 +152,33 @@ class FleetClient:
         params: dict[str, str | int] = {"limit": limit, "after": after}
         if unit:
             params["unit"] = unit
-        response = await self._ask_ours("events", params, "keeps no events")
-        return self._decoded(response, decode_history)
+        response = await self._link.ask_ours("events", params, "keeps no events")
+        return self._link.decoded(response, decode_history)
 
     async def why(self, name: UnitName) -> Why:
         """The unit's place explained; raises NotFound if there is no such unit."""
-        response = await self._ask_ours("why", {"unit": name}, "does not say why")
-        return self._decoded(response, decode_why)
-
-    async def _ask_ours(
-        self, path: str, params: Mapping[str, str | int], lack: str
-    ) -> httpx.Response:
-        response = await self._send("GET", path, params=dict(params))
-        if _is_unknown_here(response):
-            raise NotFound(f"{self._endpoint} {lack}: it is a fleetd of fleet 1.0")
-        self._check(response)
-        return response
+        response = await self._link.ask_ours("why", {"unit": name}, "does not say why")
+        return self._link.decoded(response, decode_why)
 
     async def inventory(self, *, texts: bool = False) -> Inventory:
         """All units with their hashes, and their authors' texts if asked for."""
-        response = await self._send("GET", "inventory", params={"text": "true"} if texts else None)
-        self._check_ours(response)
-        return self._decoded(response, decode_inventory)
+        response = await self._link.send(
+            "GET", "inventory", params={"text": "true"} if texts else None
+        )
+        self._link.check_ours(response)
+        return self._link.decoded(response, decode_inventory)
 
     async def plan(self, changes: Sequence[UnitChange]) -> Foreseen:
         """Where units would run if `apply` made these changes; nothing is changed."""
         documents = [_change_document(change) for change in changes]
-        response = await self._send("POST", "plan", content=render(documents))
-        self._check_ours(response)
-        return self._decoded(response, decode_foreseen)
+        response = await self._link.send("POST", "plan", content=render(documents))
+        self._link.check_ours(response)
+        return self._link.decoded(response, decode_foreseen)
 
     async def rebalance(self, most: int) -> Foreseen:
         """The moves that would even the load out, at most so many; nothing is moved."""
-        response = await self._ask_ours("rebalance", {"max": most}, "rebalances nothing")
-        return self._decoded(response, decode_foreseen)
+        response = await self._link.ask_ours("rebalance", {"max": most}, "rebalances nothing")
+        return self._link.decoded(response, decode_foreseen)
 
     # Writing
 
@@ -222,18 +198,18 @@ class FleetClient:
         params = None if at_revision is None else {"ifRevision": at_revision}
         once = at_revision is not None or any(change.destroy for change in changes)
         body = render(documents)
-        response = await self._send("PATCH", "units", once=once, content=body, params=params)
+        response = await self._link.send("PATCH", "units", once=once, content=body, params=params)
         if at_revision is not None:
-            self._check_ours(response)
-        if _is_unknown_here(response):
+            self._link.check_ours(response)
+        if is_lacking(response):
             return await self._change_one_by_one(changes)
-        self._check(response)
-        done = self._decoded(response, lambda d: names_in(d, "new") | names_in(d, "destroyed"))
+        self._link.check(response)
+        done = self._link.decoded(response, lambda d: names_in(d, "new") | names_in(d, "destroyed"))
         return {change.name: change.name in done for change in changes}
 
     async def destroy(self, name: UnitName) -> None:
         """Remove the unit; raises NotFound."""
-        await self._ask("DELETE", _item(name), once=True)
+        await self._link.ask("DELETE", _item(name), once=True)
 
     async def set_metadata(self, changes: Sequence[tuple[MachineId, str, str | None]]) -> None:
         """Set metadata keys of machines; None takes a key away."""
@@ -243,46 +219,46 @@ class FleetClient:
             operation["path"] = f"/{machine}/metadata/{key}"
             # An object is what fleet 1.0 takes; its documentation has a plain text.
             operations.append(operation | ({} if value is None else {"value": {"value": value}}))
-        await self._ask("PATCH", "machines", content=render(operations))
+        await self._link.ask("PATCH", "machines", content=render(operations))
 
     async def cordon(self, machine: MachineId, *, why: str, drain: bool) -> None:
         """Let the machine take no new units, and with `drain` have its units leave it."""
         body = render({"why": why, "drain": drain})
-        response = await self._send("PUT", _cordon_of(machine), content=body)
-        self._check_ours(response)
+        response = await self._link.send("PUT", _cordon_of(machine), content=body)
+        self._link.check_ours(response)
 
     async def uncordon(self, machine: MachineId) -> None:
         """Let the machine take units again; raises NotFound if it is not cordoned."""
-        response = await self._send("DELETE", _cordon_of(machine))
-        self._check_ours(response)
+        response = await self._link.send("DELETE", _cordon_of(machine))
+        self._link.check_ours(response)
 
     async def release_hold(self) -> None:
         """Have the machines given up that are held; raises NotFound if none are."""
-        response = await self._send("DELETE", "hold", once=True)
-        if _is_unknown_here(response):
+        response = await self._link.send("DELETE", "hold", once=True)
+        if is_lacking(response):
             raise NotFound("no machines are held")
-        self._check(response)
+        self._link.check(response)
 
     # The repository that is followed
 
     async def sync(self) -> SyncReport:
         """What is followed, how far it came, and what has drifted."""
-        response = await self._send("GET", "sync")
-        self._check_ours(response)
-        return self._decoded(response, decode_sync)
+        response = await self._link.send("GET", "sync")
+        self._link.check_ours(response)
+        return self._link.decoded(response, decode_sync)
 
     async def set_sync(self, settings: SyncSettings) -> None:
         """Have the cluster follow this; raises InvalidRequest."""
         body = render(encode_settings(settings))
-        self._check_ours(await self._send("PUT", "sync", content=body))
+        self._link.check_ours(await self._link.send("PUT", "sync", content=body))
 
     async def sync_now(self) -> None:
         """Have the leader look at the repository now; raises NotFound if none is followed."""
-        self._check_ours(await self._send("POST", "sync"))
+        self._link.check_ours(await self._link.send("POST", "sync"))
 
     async def stop_sync(self) -> None:
         """Have the cluster follow nothing; raises NotFound if nothing is followed."""
-        self._check_ours(await self._send("DELETE", "sync"))
+        self._link.check_ours(await self._link.send("DELETE", "sync"))
 
     # Watching
 
@@ -291,9 +267,9 @@ class FleetClient:
 
         Ends and raises like `watch`; NotFound from an original server.
         """
-        async with contextlib.aclosing(self._lines("changes", "tells of no changes")) as lines:
+        async with contextlib.aclosing(self._link.lines("changes", "tells of no changes")) as lines:
             async for line in lines:
-                yield self._read_line(line, decode_tick)
+                yield self._link.read_line(line, decode_tick)
 
     async def watch(self, names: Collection[UnitName] = ()) -> AsyncGenerator[UnitReport, None]:
         """A report on each of the units at once, and another on every change; no names: on all.
@@ -304,50 +280,18 @@ class FleetClient:
         wanted = frozenset(names)
         with contextlib.suppress(NotFound):
             url = self._watch_url(wanted)
-            async with contextlib.aclosing(self._lines(url, "tells of no reports")) as lines:
+            async with contextlib.aclosing(self._link.lines(url, "tells of no reports")) as lines:
                 async for line in lines:
-                    told = self._read_line(line, decode_report)
+                    told = self._link.read_line(line, decode_report)
                     if not wanted or told.name in wanted:
                         yield told
         async with contextlib.aclosing(poll(self, wanted, every_s=self._poll_s)) as polled:
             async for told in polled:
                 yield told
 
-    async def _lines(self, url: str, lack: str) -> AsyncGenerator[str, None]:
-        """The lines of a stream that has no end but trouble; NotFound from an original server."""
-        with self._translated("GET", url.partition("?")[0]):
-            async with contextlib.AsyncExitStack() as stack:
-                response = await self._open_stream(stack, url)
-                if _is_unknown_here(response):
-                    raise NotFound(f"{self._endpoint} {lack}: it is a fleetd of fleet 1.0")
-                self._check(response)
-                async for line in response.aiter_lines():
-                    if line.strip():
-                        yield line
-                raise Unavailable(f"{self._endpoint} ended the stream of reports")
-
-    async def _open_stream(self, stack: contextlib.AsyncExitStack, url: str) -> httpx.Response:
-        """The answer that begins, of which a refusal has been read; the stack closes it."""
-        timeout = httpx.Timeout(self._silence_s, connect=self._connect_s)
-        patience = Patience(self._read_s)
-        while True:
-            stream = self._http.stream("GET", url, timeout=timeout)
-            response = await stack.enter_async_context(stream)
-            if response.status_code != 200:
-                await response.aread()
-            if not await patience.asks_again(response.status_code):
-                return response
-
     def _watch_url(self, wanted: frozenset[UnitName]) -> str:
         query = urllib.parse.urlencode([("unit", name) for name in sorted(wanted)])
         return f"watch?{query}" if query and len(query) <= _MAX_QUERY_BYTES else "watch"
-
-    def _read_line(self, line: str, decode: Callable[[object], _T]) -> _T:
-        """What the line tells; raises what it says if it says that the stream is over."""
-        document = self._understood(lambda: parse(line.encode()))
-        if isinstance(document, dict) and "error" in document:
-            raise error_of(503, document, self._endpoint)
-        return self._understood(lambda: decode(document))
 
     # Requests
 
@@ -376,95 +320,11 @@ class FleetClient:
         asked = _asked(change)
         options = change.file.options if change.file else ()
         plain = Unit(name=asked.name, options=options, desired=asked.desired)
-        response = await self._send("PUT", _item(change.name), content=render(encode_unit(plain)))
-        self._check(response)
+        response = await self._link.send(
+            "PUT", _item(change.name), content=render(encode_unit(plain))
+        )
+        self._link.check(response)
         return response.status_code == 201
-
-    async def _all(
-        self,
-        path: str,
-        kind: str,
-        decode: Callable[[object], _T],
-        filters: dict[str, str] | None = None,
-    ) -> tuple[_T, ...]:
-        """A whole list: in one answer from a server of ours, page by page from an original."""
-        things: list[_T] = []
-        params = {"whole": "true", **(filters or {})}
-        while True:
-            response = await self._ask("GET", path, params=params)
-            page, following = self._decoded(
-                response, lambda document: decode_page(kind, document, decode)
-            )
-            things += page
-            if not page or following is None or following == params.get("nextPageToken"):
-                return tuple(things)
-            params["nextPageToken"] = following
-
-    async def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
-        response = await self._send(method, path, **request)
-        self._check(response)
-        return response
-
-    async def _send(
-        self, method: str, path: str, *, once: bool = False, **request: Any
-    ) -> httpx.Response:
-        if "content" in request:
-            request["headers"] = {"Content-Type": "application/json"}
-        patience = Patience(0.0 if once else self._read_s)
-        while True:
-            with self._translated(method, path):
-                response = await self._http.request(method, path, **request)
-            if not await patience.asks_again(response.status_code):
-                return response
-
-    # Answers and errors
-
-    def _check(self, response: httpx.Response) -> None:
-        if not response.is_success:
-            raise error_of(response.status_code, document_in(response.content), self._endpoint)
-
-    def _check_ours(self, response: httpx.Response) -> None:
-        if _is_unknown_here(response):
-            raise NotFound(f"{self._endpoint} cannot do this: it is a fleetd of fleet 1.0")
-        self._check(response)
-
-    def _decoded(self, response: httpx.Response, decode: Callable[[object], _T]) -> _T:
-        return self._understood(lambda: decode(parse(response.content)))
-
-    def _understood(self, read: Callable[[], _T]) -> _T:
-        try:
-            return read()
-        except InvalidRequest as error:
-            raise Unavailable(
-                f"{self._endpoint} answers, but not as a fleetd does: {error}"
-            ) from error
-
-    @contextlib.contextmanager
-    def _translated(self, method: str, path: str) -> Iterator[None]:
-        """Within this, httpx's errors are fleet's."""
-        try:
-            yield
-        except httpx.ConnectTimeout as error:
-            raise Unavailable(
-                f"{self._endpoint} did not take the connection within {self._connect_s:g} s"
-            ) from error
-        except httpx.TimeoutException as error:
-            silence = self._silence_s if path in _STREAMS else self._read_s
-            raise Unavailable(
-                f"{self._endpoint} has not answered {method} {path} for {silence:g} s"
-            ) from error
-        except httpx.ConnectError as error:
-            raise Unavailable(connect_failure(self._endpoint, error)) from error
-        except httpx.HTTPError as error:
-            raise Unavailable(broken_connection(self._endpoint, error)) from error
-
-
-def _transport(
-    endpoint: Endpoint, tls: ssl.SSLContext | None, socket: str | None
-) -> httpx.AsyncBaseTransport:
-    if endpoint.is_tls:
-        return httpx.AsyncHTTPTransport(uds=socket, verify=tls or tls_context())
-    return httpx.AsyncHTTPTransport(uds=socket or endpoint.unix_path, verify=False)
 
 
 def _item(name: UnitName) -> str:
@@ -482,8 +342,3 @@ def _asked(change: UnitChange) -> Unit:
 
 def _change_document(change: UnitChange) -> dict[str, Any]:
     return {"name": change.name, "destroy": True} if change.destroy else encode_unit(_asked(change))
-
-
-def _is_unknown_here(response: httpx.Response) -> bool:
-    """Whether an original server does not know what was asked; the body of an error was read."""
-    return response.is_client_error and is_unknown_here(response.status_code, response.content)

@@ -15,11 +15,12 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
 
 from fleet.api.reports import UnitReport, report
-from fleet.cluster import Cluster, decode_cluster
+from fleet.cluster import Cluster
 from fleet.errors import Unavailable
 from fleet.keys import Keys
 from fleet.names import UnitName
 from fleet.registry import Registry
+from fleet.snapshot import decode_cluster
 from fleet.store.mirror import Mirror
 from fleet.store.port import Entry, Snapshot
 

@@ -21,6 +21,7 @@ from aiohttp import web
 from fleet.api import access, exchange, tcp
 from fleet.api.access import Peer, Verb
 from fleet.api.answers import UNABLE, Answer, Refused, error_answer, error_document, json_answer
+from fleet.api.call import Call
 from fleet.api.connections import Connections
 from fleet.api.exchange import Exchange, Intake, Writer
 from fleet.api.follow import Follower, Following
@@ -31,7 +32,7 @@ from fleet.api.metrics import Kind, Metric, Sample
 from fleet.api.pages import DEFAULT_LIMIT
 from fleet.api.reports import encode_report
 from fleet.api.routes import Endpoint, Route
-from fleet.api.service import ApiService, Call
+from fleet.api.service import ApiService
 from fleet.api.ticks import Ticks, watching
 from fleet.errors import Denied, FleetError, Unavailable
 from fleet.foresight import Foresee, Rebalance

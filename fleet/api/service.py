@@ -6,16 +6,14 @@ Sockets, streams and the kernel's word on who is asking are the server's.
 
 import json
 import logging
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
 
 from fleet.api import access, metrics
 from fleet.api.access import Peer
 from fleet.api.answers import JSON, UNABLE, Answer, Refused, error_document, json_answer
+from fleet.api.call import Call, Endpoints, Query, first, require_json, revision
 from fleet.api.changes import (
-    asked_cordon,
     metadata_changes,
     parse_request,
     unit_change,
@@ -23,56 +21,31 @@ from fleet.api.changes import (
 )
 from fleet.api.discovery import discovery_document
 from fleet.api.foldering import encode_foreseen, encode_inventory
-from fleet.api.lost import encode_lost, find_lost
+from fleet.api.operating import Operations
 from fleet.api.pages import DEFAULT_LIMIT, PageToken, cut_page, find_token
 from fleet.api.routes import Endpoint, NoRoute, Route, resolve
 from fleet.api.schema import (
     Unit,
     decode_unit,
-    encode_hold,
-    encode_listed_cordon,
     encode_listed_machine,
     encode_listed_state,
     encode_page,
     encode_unit,
 )
-from fleet.api.syncing import SyncReport, decode_sync_settings, encode_sync
-from fleet.api.why import encode_why, explain
 from fleet.cluster import Cluster, UnitRecord
 from fleet.errors import Conflict, Denied, InvalidRequest, NotFound
-from fleet.events import encode_event
 from fleet.folder.difference import inventory_of
 from fleet.foresight import Foresee, Rebalance
 from fleet.machine import MachineId
 from fleet.names import InvalidName, UnitName, parse_name
 from fleet.registry import Registry, UnitChange, renews_text
 from fleet.states import TargetState, UnitState
-from fleet.sync.book import SyncBook
 from fleet.unit import UnitFile
 
 _log = logging.getLogger(__name__)
-# Each is found by asking the scheduler: so many take a large cluster some seconds.
-_MOST_MOVES = 100
 
 # How often a change is tried again that met another change of the same unit: the last one wins.
 ATTEMPTS = 3
-
-# How many events are told of: without a wish, and at most (the engine keeps a thousand).
-EVENTS = 100
-MAX_EVENTS = 1000
-
-Query = Mapping[str, Sequence[str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """A request that was admitted: `content_types` are all headers of that name, as they came."""
-
-    route: Route
-    peer: Peer
-    query: Query = field(default_factory=dict)
-    content_types: tuple[str, ...] = ()
-    body: bytes = b""
 
 
 class ApiService:
@@ -105,8 +78,7 @@ class ApiService:
         self._may_serve = may_serve
         self._gather = gather
         self._foresee = foresee
-        self._rebalance = rebalance
-        self._sync = SyncBook(registry)
+        self._operations = Operations(registry, sign=self._signature, rebalance=rebalance)
         self._answered: Counter[tuple[str, int]] = Counter()
 
     def readiness(self) -> Answer | None:
@@ -129,7 +101,7 @@ class ApiService:
 
     async def answer(self, call: Call) -> Answer:
         """Do what was asked; raises a FleetError that says why not."""
-        endpoints: dict[Endpoint, Callable[[Call], Awaitable[Answer]]] = {
+        endpoints: Endpoints = {
             Endpoint.LIST_UNITS: self._list_units,
             Endpoint.CHANGE_UNITS: self._change_units,
             Endpoint.GET_UNIT: self._get_unit,
@@ -141,21 +113,9 @@ class ApiService:
             Endpoint.CHANGE_MACHINES: self._change_machines,
             Endpoint.DISCOVERY: self._discovery,
             Endpoint.METRICS: self._metrics,
-            Endpoint.GET_HOLD: self._get_hold,
-            Endpoint.RELEASE_HOLD: self._release_hold,
-            Endpoint.GET_LOST: self._get_lost,
-            Endpoint.LIST_EVENTS: self._list_events,
-            Endpoint.WHY: self._why,
             Endpoint.GET_INVENTORY: self._get_inventory,
             Endpoint.PLAN_UNITS: self._plan_units,
-            Endpoint.PLAN_REBALANCE: self._plan_rebalance,
-            Endpoint.GET_SYNC: self._get_sync,
-            Endpoint.SET_SYNC: self._set_sync,
-            Endpoint.SYNC_NOW: self._sync_now,
-            Endpoint.STOP_SYNC: self._stop_sync,
-            Endpoint.LIST_CORDONS: self._list_cordons,
-            Endpoint.CORDON: self._cordon,
-            Endpoint.UNCORDON: self._uncordon,
+            **self._operations.endpoints,
         }
         return await endpoints[call.route.endpoint](call)
 
@@ -170,7 +130,7 @@ class ApiService:
         cluster, files = await self._registry.cluster_with_files()
         placed = _Placements(cluster)
         records, following = cut_page(list(cluster.units.values()), token)
-        texts = _first(call.query, "text") == "true"
+        texts = first(call.query, "text") == "true"
         documents = [
             encode_unit(placed.unit(record, files.get(record.file), listed=True, texts=texts))
             for record in records
@@ -192,7 +152,7 @@ class ApiService:
         return json_answer(encode_unit(_Placements(cluster).unit(record, file, listed=False)))
 
     async def _set_unit(self, call: Call) -> Answer:
-        _require_json(call.content_types)
+        require_json(call.content_types)
         asked = decode_unit(parse_request(call.body))
         item = call.route.item
         if asked.name not in ("", item):
@@ -212,9 +172,9 @@ class ApiService:
         return Answer(status=201 if renewed[change.name] else 204)
 
     async def _change_units(self, call: Call) -> Answer:
-        _require_json(call.content_types)
+        require_json(call.content_types)
         changes = unit_changes(parse_request(call.body))
-        at = _revision(call.query, "ifRevision")
+        at = revision(call.query, "ifRevision")
         outcome = await self._apply(changes, call.peer, at_revision=at) if changes else {}
         document: dict[str, list[str]] = {"new": []}
         if any(change.destroy for change in changes):
@@ -233,26 +193,18 @@ class ApiService:
         return Answer(status=204)
 
     async def _get_inventory(self, call: Call) -> Answer:
-        if _first(call.query, "text") != "true":
+        if first(call.query, "text") != "true":
             return json_answer(encode_inventory(inventory_of(await self._registry.units())))
         cluster, files = await self._registry.cluster_with_files()
         return json_answer(encode_inventory(inventory_of(cluster, files)))
 
     async def _plan_units(self, call: Call) -> Answer:
         """What a PATCH of units with this body would come to."""
-        _require_json(call.content_types)
+        require_json(call.content_types)
         if self._foresee is None:
             raise NotFound("this fleetd cannot tell what would be scheduled")
         cluster, records = await self._registry.preview(unit_changes(parse_request(call.body)))
         return json_answer(encode_foreseen(self._foresee(cluster, records)))
-
-    async def _plan_rebalance(self, call: Call) -> Answer:
-        """The moves that would even the load out; nothing is moved."""
-        most = _up_to(call.query, "max", _MOST_MOVES)
-        if self._rebalance is None:
-            raise NotFound("this fleetd cannot tell what would be scheduled")
-        cluster = await self._registry.cluster()
-        return json_answer(encode_foreseen(self._rebalance(cluster, most)))
 
     async def _apply(
         self, changes: Sequence[UnitChange], peer: Peer, *, at_revision: int | None = None
@@ -270,8 +222,8 @@ class ApiService:
 
     async def _list_states(self, call: Call) -> Answer:
         token = self._token(call.query)
-        unit = _first(call.query, "unitName")
-        machine = _first(call.query, "machineID")
+        unit = first(call.query, "unitName")
+        machine = first(call.query, "machineID")
         wanted = [
             state
             for state in await self._registry.states()
@@ -299,71 +251,6 @@ class ApiService:
         if changes:
             await self._registry.set_metadata(changes, by=self._signature(call.peer))
         return Answer(status=204, content_type=JSON)
-
-    async def _list_cordons(self, call: Call) -> Answer:
-        cordons = await self._registry.cordons()
-        documents = [encode_listed_cordon(*pair) for pair in cordons.items()]
-        return json_answer(encode_page("cordons", documents, None))
-
-    async def _cordon(self, call: Call) -> Answer:
-        machine = MachineId(call.route.item)
-        cordon = asked_cordon(parse_request(call.body), by=self._signature(call.peer))
-        await self._registry.cordon(machine, replace(cordon, at_s=time.time()))
-        return Answer(status=204)
-
-    async def _uncordon(self, call: Call) -> Answer:
-        machine = MachineId(call.route.item)
-        await self._registry.uncordon(machine, by=self._signature(call.peer))
-        return Answer(status=204)
-
-    # What the engine decided
-
-    async def _get_hold(self, call: Call) -> Answer:
-        return json_answer(encode_hold(await self._registry.hold()))
-
-    async def _get_lost(self, call: Call) -> Answer:
-        return json_answer(encode_lost(find_lost(await self._registry.losses())))
-
-    async def _release_hold(self, call: Call) -> Answer:
-        await self._registry.release_hold(by=self._signature(call.peer))
-        return Answer(status=204)
-
-    async def _list_events(self, call: Call) -> Answer:
-        unit = UnitName(_first(call.query, "unit"))
-        history = await self._registry.events(
-            _up_to(call.query, "limit", MAX_EVENTS, EVENTS),
-            unit=unit,
-            after=_revision(call.query, "after") or 0,
-        )
-        page = encode_page("events", [encode_event(each) for each in history.events], None)
-        return json_answer(page | {"revision": history.revision})
-
-    async def _why(self, call: Call) -> Answer:
-        name = parse_name(_first(call.query, "unit"))
-        told = explain(await self._registry.cluster(), name)
-        if told is None:
-            raise NotFound(f"unit does not exist: {name}")
-        return json_answer(encode_why(told))
-
-    # The repository that is followed
-
-    async def _get_sync(self, call: Call) -> Answer:
-        state, drift = await self._sync.state()
-        report = SyncReport(settings=state.settings, status=state.status, drift=drift)
-        return json_answer(encode_sync(report))
-
-    async def _set_sync(self, call: Call) -> Answer:
-        settings = decode_sync_settings(parse_request(call.body))
-        await self._sync.set(settings, by=self._signature(call.peer))
-        return Answer(status=204)
-
-    async def _sync_now(self, call: Call) -> Answer:
-        await self._sync.request(by=self._signature(call.peer))
-        return Answer(status=204)
-
-    async def _stop_sync(self, call: Call) -> Answer:
-        await self._sync.stop(by=self._signature(call.peer))
-        return Answer(status=204)
 
     # About the server
 
@@ -397,7 +284,7 @@ class ApiService:
 
     def _token(self, query: Query) -> PageToken | None:
         """The page that is asked for; None for the whole list, which only our clients ask for."""
-        if _first(query, "whole") == "true":
+        if first(query, "whole") == "true":
             return None
         return find_token(query.get("nextPageToken", ()), self._token_limit)
 
@@ -432,37 +319,8 @@ class _Placements:
         )
 
 
-def _require_json(content_types: Sequence[str]) -> None:
-    if len(content_types) != 1:
-        raise Refused(415, f"expected 1 Content-Type, got {len(content_types)}")
-    if content_types[0].partition(";")[0].strip().lower() != JSON:
-        raise Refused(415, f"only acceptable Content-Type is {JSON}")
-
-
 def _named(asked: Unit, item: str) -> Unit:
     return Unit(name=UnitName(item), options=asked.options, text=asked.text, desired=asked.desired)
-
-
-def _first(query: Query, name: str) -> str:
-    return next(iter(query.get(name, ())), "")
-
-
-def _revision(query: Query, name: str) -> int | None:
-    """The revision of the store that the query names, if it does; raises InvalidRequest."""
-    text = _first(query, name)
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise InvalidRequest(f"{name} has to be a revision of the store, not {text!r}")
-    return int(text)
-
-
-def _up_to(query: Query, name: str, most: int, default: int | None = None) -> int:
-    """How many of something are asked for, by default `most`; raises InvalidRequest."""
-    text = _first(query, name) or str(default or most)
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= most):
-        raise InvalidRequest(f"{name} has to be a number from 1 to {most}, not {text!r}")
-    return int(text)
 
 
 def _quoted(text: str) -> str:

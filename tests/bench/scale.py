@@ -31,7 +31,8 @@ from fleet.errors import Unavailable
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
-from fleet.registry import Registry, UnitChange, decode_schedule
+from fleet.registry import Registry, UnitChange
+from fleet.snapshot import decode_schedule
 from fleet.states import TargetState, UnitState
 from fleet.store.connect import EtcdSettings
 from fleet.store.etcd import EtcdStore

@@ -15,12 +15,13 @@ from cli.sandbox.cluster import MachineView, Sandbox
 from cli.sandbox.layout import Kind
 from engine.losses import EngineMemory
 from engine.plan import PlanSettings, plan
-from fleet.cluster import Assignment, Cluster, decode_cluster
+from fleet.cluster import Assignment, Cluster
 from fleet.constraints import able_to_run, first_match
 from fleet.keys import Keys
 from fleet.machine import MachineId
 from fleet.names import UnitName, split_name
 from fleet.options import Requirements
+from fleet.snapshot import decode_cluster
 from fleet.states import TargetState, UnitState
 from fleet.store.port import Entry
 

@@ -121,7 +121,7 @@ class Following:
 async def following(folder: Path) -> AsyncIterator[Following]:
     made = Following(folder)
     lease = await made.store.grant(3600)
-    made.leader = await made.registry.acquire_leadership(ME, lease)
+    made.leader = await made.registry.leadership.acquire(ME, lease)
     running = asyncio.create_task(made.follower.run())
     try:
         yield made

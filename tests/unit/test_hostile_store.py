@@ -22,8 +22,9 @@ from agent.local import LocalUnits
 from agent.loop import Agent
 from engine.loop import Engine, EngineSettings
 from fleet.api.access import Peer
+from fleet.api.call import Call
 from fleet.api.follow import Following
-from fleet.api.service import ApiService, Call
+from fleet.api.service import ApiService
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName

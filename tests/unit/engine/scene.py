@@ -87,7 +87,7 @@ class Scene:
     async def lead_idly(self) -> LeaseId:
         """Lead and do nothing, until the lease is revoked: engines made meanwhile stand by."""
         lease = await self.store.grant(3600)
-        assert await self.registry.acquire_leadership(MachineId("idle"), lease)
+        assert await self.registry.leadership.acquire(MachineId("idle"), lease)
         return lease
 
     async def start(self, name: str, *options: str) -> None:

@@ -28,7 +28,7 @@ async def begin() -> tuple[Registry, Leader]:
     registry = Registry(MemoryStore(), Keys())
     lease = await registry.store.grant(1000)
     await registry.register(Machine(id=M1), lease, over=0)
-    leader = await registry.acquire_leadership(M1, lease)
+    leader = await registry.leadership.acquire(M1, lease)
     assert leader is not None
     await start(registry, "/bin/true")
     return registry, leader
@@ -49,7 +49,7 @@ async def next_tasks(registry: Registry) -> tuple[Task, ...]:
 
 
 async def write(registry: Registry, leader: Leader, tasks: tuple[Task, ...]) -> None:
-    await registry.commit_as(leader, [decide(task, registry, leader) for task in tasks])
+    await registry.leadership.commit(leader, [decide(task, registry, leader) for task in tasks])
 
 
 async def test_tasks_that_are_written_leave_nothing_to_do() -> None:

@@ -38,7 +38,7 @@ async def test_a_frozen_leader_is_succeeded_within_its_lease_and_cannot_write() 
         assert not first.is_leading
         assert second.is_leading
         with pytest.raises(Conflict):
-            await cluster.registry.commit_as(old, [([], [Put("/fleet/x", b"")])])
+            await cluster.registry.leadership.commit(old, [([], [Put("/fleet/x", b"")])])
 
 
 async def test_a_leader_stops_acting_before_its_lease_can_have_ended() -> None:

@@ -131,7 +131,7 @@ async def test_removal_fails_if_the_machine_has_claimed_meanwhile() -> None:
         await claim(cluster, "m1")
 
         with pytest.raises(Conflict):
-            await cluster.registry.commit_as(
+            await cluster.registry.leadership.commit(
                 found.leader, [decide(removal, cluster.registry, found.leader)]
             )
         assert await cluster.rows() == {f"{SOLO}@m1"}

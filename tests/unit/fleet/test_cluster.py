@@ -12,7 +12,6 @@ from fleet.cluster import (
     Leader,
     Refusal,
     UnitRecord,
-    decode_cluster,
     encode_assignment,
     encode_hold,
     encode_leader,
@@ -23,6 +22,7 @@ from fleet.keys import Keys
 from fleet.machine import Cordon, Machine, MachineId, encode_cordon, encode_machine
 from fleet.names import UnitName
 from fleet.options import Requirements
+from fleet.snapshot import decode_cluster
 from fleet.states import TargetState, UnitState, encode_state
 from fleet.store.port import Entry
 

@@ -10,7 +10,8 @@ from fleet.events import KEPT_OF_A_UNIT, Event, encode_event
 from fleet.keys import Keys
 from fleet.machine import Cordon, Machine, MachineId
 from fleet.names import UnitName
-from fleet.registry import Registry, UnitChange, decode_schedule, text_digest
+from fleet.registry import Registry, UnitChange, text_digest
+from fleet.snapshot import decode_schedule
 from fleet.states import TargetState, UnitState
 from fleet.store.memory import MemoryStore
 from fleet.store.port import Delete, Guard, LeaseLost, Put
@@ -263,7 +264,7 @@ async def test_removal_of_an_unused_file_loses_against_submitting_it_again() -> 
     ]
     key = KEYS.file(digest)
     with pytest.raises(Conflict):
-        await reg.commit_as(leader, [([Guard(key, modified=revision)], [Delete(key)])])
+        await reg.leadership.commit(leader, [([Guard(key, modified=revision)], [Delete(key)])])
     assert (await reg.file(digest)).hash == unit().hash
 
 
@@ -368,7 +369,7 @@ async def test_states_live_and_end_with_the_lease() -> None:
 
 
 async def leading(reg: Registry, machine: MachineId = M1) -> Leader:
-    leader = await reg.acquire_leadership(machine, await reg.store.grant(3600))
+    leader = await reg.leadership.acquire(machine, await reg.store.grant(3600))
     assert leader is not None
     return leader
 
@@ -382,12 +383,12 @@ def row(name: str = WEB, machine: MachineId = M1) -> Assignment:
 async def test_leadership_is_one_machine_s_until_its_lease_ends() -> None:
     reg = registry()
     lease = await reg.store.grant(60)
-    first = await reg.acquire_leadership(M1, lease)
+    first = await reg.leadership.acquire(M1, lease)
     assert first is not None
     assert (await reg.cluster()).leader == first
-    assert await reg.acquire_leadership(M2, await reg.store.grant(60)) is None
+    assert await reg.leadership.acquire(M2, await reg.store.grant(60)) is None
     await reg.store.revoke(lease)
-    second = await reg.acquire_leadership(M2, await reg.store.grant(60))
+    second = await reg.leadership.acquire(M2, await reg.store.grant(60))
     assert second is not None
     assert second.created > first.created
 
@@ -397,7 +398,7 @@ async def test_commit_as_writes_rows_refusals_and_events() -> None:
     leader = await leading(reg)
     refusal = Refusal(unit=UnitName("b.service"), reasons={M1: "no disk"})
     event = reg.decision_event(machine=M1, unit=WEB, what="scheduled on 1111: room")
-    await reg.commit_as(
+    await reg.leadership.commit(
         leader, [([], [reg.assignment_put(row())]), ([], [reg.refusal_put(refusal), event])]
     )
     cluster = await reg.cluster()
@@ -413,7 +414,7 @@ async def test_commit_as_writes_a_thousand_decisions_in_few_transactions() -> No
     reg = registry(store)
     leader = await leading(reg)
     guards = {n: Guard(KEYS.unit(UnitName(f"a{n}.service")), modified=0) for n in range(1000)}
-    await reg.commit_as(
+    await reg.leadership.commit(
         leader, [([guards[n]], [reg.assignment_put(row(f"a{n}.service"))]) for n in guards]
     )
     assert len((await reg.cluster()).schedule) == 1000
@@ -424,13 +425,13 @@ async def test_commit_as_writes_a_thousand_decisions_in_few_transactions() -> No
 async def test_deposed_leader_cannot_write() -> None:
     reg = registry()
     lease = await reg.store.grant(60)
-    old = await reg.acquire_leadership(M1, lease)
+    old = await reg.leadership.acquire(M1, lease)
     assert old is not None
     await reg.store.revoke(lease)
     await leading(reg, M2)
     before = (await reg.store.read()).revision
     with pytest.raises(Conflict):
-        await reg.commit_as(old, [([], [reg.assignment_put(row())])])
+        await reg.leadership.commit(old, [([], [reg.assignment_put(row())])])
     assert (await reg.store.read()).revision == before
 
 
@@ -438,11 +439,11 @@ async def test_leader_deposed_between_two_batches_writes_no_further() -> None:
     store = RacingStore()
     reg = registry(store)
     leader = await leading(reg)
-    await reg.commit_as(leader, [([], [reg.assignment_put(row())])])
+    await reg.leadership.commit(leader, [([], [reg.assignment_put(row())])])
     store.meanwhile = [([], [Delete(KEYS.engine)])]
     puts = [reg.assignment_put(row(f"a{n}.service")) for n in range(300)]
     with pytest.raises(Conflict):
-        await reg.commit_as(leader, [([], [put]) for put in puts])
+        await reg.leadership.commit(leader, [([], [put]) for put in puts])
     assert [each.unit for each in (await reg.cluster()).schedule] == [WEB]
 
 
@@ -454,7 +455,7 @@ async def test_decision_whose_ground_has_moved_is_not_written() -> None:
     await reg.apply([UnitChange(name=WEB, target=LAUNCHED)], by="alice")
     guard = Guard(KEYS.unit(WEB), modified=record.revision)
     with pytest.raises(Conflict):
-        await reg.commit_as(leader, [([guard], [reg.assignment_put(row())])])
+        await reg.leadership.commit(leader, [([guard], [reg.assignment_put(row())])])
     assert (await reg.cluster()).schedule == ()
 
 
@@ -469,7 +470,7 @@ async def test_two_guards_of_one_key_both_count() -> None:
     for first, second in ((stale, right), (right, stale)):
         one, two = ([first], [Delete("/fleet/x")]), ([second], [Delete("/fleet/y")])
         with pytest.raises(Conflict):
-            await reg.commit_as(leader, [one, two])
+            await reg.leadership.commit(leader, [one, two])
 
 
 # Events, and what cannot be read
@@ -568,7 +569,7 @@ async def test_every_method_passes_on_that_the_store_is_gone() -> None:
         reg.cluster_with_files(),
         reg.apply([new()], by="alice"),
         reg.destroy(WEB, by="alice"),
-        reg.commit_as(leader, [([], [reg.assignment_put(row())])]),
+        reg.leadership.commit(leader, [([], [reg.assignment_put(row())])]),
         reg.trim_events(1),
         reg.events(1),
         reg.hold(),

@@ -13,11 +13,12 @@ from engine.losses import EngineMemory
 from engine.plan import PlanSettings, plan
 from engine.tasks import TaskKind
 from fleet.api.follow import Following
-from fleet.cluster import Cluster, decode_cluster
+from fleet.cluster import Cluster
 from fleet.errors import Conflict, InvalidRequest, Unavailable
 from fleet.keys import Keys
 from fleet.names import UnitName
 from fleet.registry import Registry, UnitChange
+from fleet.snapshot import decode_cluster
 from fleet.states import TargetState
 from fleet.store.memory import MemoryStore
 from fleet.store.port import MAX_VALUE_BYTES, Commit, Delete, Guard, LeaseId, Put, Snapshot

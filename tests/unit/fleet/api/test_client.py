@@ -11,10 +11,11 @@ import pytest
 
 from fleet.api.access import Peer
 from fleet.api.answers import error_answer
+from fleet.api.call import Call
 from fleet.api.client import FleetClient
 from fleet.api.patience import PATIENCE_S
 from fleet.api.schema import ListedState
-from fleet.api.service import ApiService, Call
+from fleet.api.service import ApiService
 from fleet.cluster import Hold, encode_hold
 from fleet.errors import (
     Conflict,

@@ -105,7 +105,7 @@ async def test_follower_learns_whether_an_engine_leads() -> None:
     async with Following(registry).join(frozenset({A})) as follower:
         (told,) = await follower.changes(AGES_S)
         assert told.leaderless
-        leader = await registry.acquire_leadership(ONE, await registry.store.grant(AGES_S))
+        leader = await registry.leadership.acquire(ONE, await registry.store.grant(AGES_S))
         assert leader is not None
         (told,) = await follower.changes(AGES_S)
         assert not told.leaderless

@@ -8,8 +8,9 @@ import pytest
 
 from fleet.api.access import Peer
 from fleet.api.answers import Answer, error_answer
+from fleet.api.call import Call
 from fleet.api.metrics import Kind, Metric, Sample
-from fleet.api.service import ApiService, Call
+from fleet.api.service import ApiService
 from fleet.cluster import Assignment, Cluster, Hold, UnitRecord, encode_hold
 from fleet.errors import FleetError, Unavailable
 from fleet.foresight import Foreseen, ForeseenUnit

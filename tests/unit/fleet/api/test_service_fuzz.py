@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from fleet.api.access import Peer
 from fleet.api.answers import Answer, error_answer
-from fleet.api.service import ApiService, Call
+from fleet.api.call import Call
+from fleet.api.service import ApiService
 from fleet.errors import FleetError
 from fleet.keys import Keys
 from fleet.names import UnitName

@@ -7,7 +7,8 @@ import pytest
 
 from fleet.api.access import Peer
 from fleet.api.answers import Answer, error_answer
-from fleet.api.service import ApiService, Call
+from fleet.api.call import Call
+from fleet.api.service import ApiService
 from fleet.api.syncing import SyncReport, decode_sync, encode_sync
 from fleet.errors import FleetError, InvalidRequest
 from fleet.keys import Keys

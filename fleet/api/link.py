@@ -1,0 +1,212 @@
+"""The HTTP of the client: requests, patience, streams of lines, and errors that are fleet's own.
+
+What is asked and what the answers mean is the client's.
+"""
+
+import contextlib
+import ssl
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import httpx
+
+from fleet.api.endpoint import (
+    Endpoint,
+    broken_connection,
+    connect_failure,
+    parse_endpoint,
+    tls_context,
+)
+from fleet.api.members import parse
+from fleet.api.patience import Patience
+from fleet.api.replies import document_in, error_of, is_unknown_here
+from fleet.api.schema import decode_page
+from fleet.errors import InvalidRequest, NotFound, Unavailable
+
+_T = TypeVar("_T")
+
+Transport = httpx.AsyncBaseTransport
+"""A way to the API other than its socket or address."""
+
+CONNECT_S = 5.0
+READ_S = 30.0
+# A server of ours gives a sign of life every 5 s.
+SILENCE_S = 15.0
+_STREAMS = ("changes", "watch")
+
+
+class ApiLink:
+    """A connection to one fleetd's API; what it raises are fleet's errors and no others.
+
+    A server that has lost its store is asked again for some seconds, unless that might do something
+    twice.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        transport: Transport | None,
+        socket: str | None,
+        tls: ssl.SSLContext | None,
+        connect_s: float,
+        read_s: float,
+        silence_s: float,
+    ) -> None:
+        """`transport` and `socket` are other ways to the endpoint; see the client."""
+        self.endpoint = parse_endpoint(endpoint)
+        self._read_s = read_s
+        self._silence_s = silence_s
+        self._connect_s = connect_s
+        # A transport is always given: the one httpx makes for itself reads a bundle of
+        # certificates, for tens of milliseconds, TLS or not.
+        self._http = httpx.AsyncClient(
+            base_url=f"{self.endpoint.url}/fleet/v1/",
+            transport=transport or _transport(self.endpoint, tls, socket),
+            timeout=httpx.Timeout(read_s, connect=connect_s),
+            trust_env=False,
+        )
+
+    async def aclose(self) -> None:
+        """Let go of the connection."""
+        await self._http.aclose()
+
+    # Requests
+
+    async def all(
+        self,
+        path: str,
+        kind: str,
+        decode: Callable[[object], _T],
+        filters: dict[str, str] | None = None,
+    ) -> tuple[_T, ...]:
+        """A whole list: in one answer from a server of ours, page by page from an original."""
+        things: list[_T] = []
+        params = {"whole": "true", **(filters or {})}
+        while True:
+            response = await self.ask("GET", path, params=params)
+            page, following = self.decoded(
+                response, lambda document: decode_page(kind, document, decode)
+            )
+            things += page
+            if not page or following is None or following == params.get("nextPageToken"):
+                return tuple(things)
+            params["nextPageToken"] = following
+
+    async def ask(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """The answer, which says that it was done."""
+        response = await self.send(method, path, **request)
+        self.check(response)
+        return response
+
+    async def send(
+        self, method: str, path: str, *, once: bool = False, **request: Any
+    ) -> httpx.Response:
+        """The answer, whatever it says; `once` is for what must not be done twice."""
+        if "content" in request:
+            request["headers"] = {"Content-Type": "application/json"}
+        patience = Patience(0.0 if once else self._read_s)
+        while True:
+            with self._translated(method, path):
+                response = await self._http.request(method, path, **request)
+            if not await patience.asks_again(response.status_code):
+                return response
+
+    async def ask_ours(
+        self, path: str, params: Mapping[str, str | int], lack: str
+    ) -> httpx.Response:
+        """What a server of ours says; NotFound from an original one, with what it does not do."""
+        response = await self.send("GET", path, params=dict(params))
+        if is_lacking(response):
+            raise NotFound(f"{self.endpoint} {lack}: it is a fleetd of fleet 1.0")
+        self.check(response)
+        return response
+
+    # Streams
+
+    async def lines(self, url: str, lack: str) -> AsyncGenerator[str, None]:
+        """The lines of a stream that has no end but trouble; NotFound from an original server."""
+        with self._translated("GET", url.partition("?")[0]):
+            async with contextlib.AsyncExitStack() as stack:
+                response = await self._open_stream(stack, url)
+                if is_lacking(response):
+                    raise NotFound(f"{self.endpoint} {lack}: it is a fleetd of fleet 1.0")
+                self.check(response)
+                async for line in response.aiter_lines():
+                    if line.strip():
+                        yield line
+                raise Unavailable(f"{self.endpoint} ended the stream of reports")
+
+    async def _open_stream(self, stack: contextlib.AsyncExitStack, url: str) -> httpx.Response:
+        """The answer that begins, of which a refusal has been read; the stack closes it."""
+        timeout = httpx.Timeout(self._silence_s, connect=self._connect_s)
+        patience = Patience(self._read_s)
+        while True:
+            stream = self._http.stream("GET", url, timeout=timeout)
+            response = await stack.enter_async_context(stream)
+            if response.status_code != 200:
+                await response.aread()
+            if not await patience.asks_again(response.status_code):
+                return response
+
+    def read_line(self, line: str, decode: Callable[[object], _T]) -> _T:
+        """What the line tells; raises what it says if it says that the stream is over."""
+        document = self._understood(lambda: parse(line.encode()))
+        if isinstance(document, dict) and "error" in document:
+            raise error_of(503, document, self.endpoint)
+        return self._understood(lambda: decode(document))
+
+    # Answers and errors
+
+    def check(self, response: httpx.Response) -> None:
+        """Raise what the server said went wrong."""
+        if not response.is_success:
+            raise error_of(response.status_code, document_in(response.content), self.endpoint)
+
+    def check_ours(self, response: httpx.Response) -> None:
+        """Like `check`, and raise NotFound if an original server does not know such requests."""
+        if is_lacking(response):
+            raise NotFound(f"{self.endpoint} cannot do this: it is a fleetd of fleet 1.0")
+        self.check(response)
+
+    def decoded(self, response: httpx.Response, decode: Callable[[object], _T]) -> _T:
+        """What the answer's body means; raises Unavailable if that is nothing."""
+        return self._understood(lambda: decode(parse(response.content)))
+
+    def _understood(self, read: Callable[[], _T]) -> _T:
+        try:
+            return read()
+        except InvalidRequest as error:
+            raise Unavailable(
+                f"{self.endpoint} answers, but not as a fleetd does: {error}"
+            ) from error
+
+    @contextlib.contextmanager
+    def _translated(self, method: str, path: str) -> Iterator[None]:
+        """Within this, httpx's errors are fleet's."""
+        try:
+            yield
+        except httpx.ConnectTimeout as error:
+            raise Unavailable(
+                f"{self.endpoint} did not take the connection within {self._connect_s:g} s"
+            ) from error
+        except httpx.TimeoutException as error:
+            silence = self._silence_s if path in _STREAMS else self._read_s
+            raise Unavailable(
+                f"{self.endpoint} has not answered {method} {path} for {silence:g} s"
+            ) from error
+        except httpx.ConnectError as error:
+            raise Unavailable(connect_failure(self.endpoint, error)) from error
+        except httpx.HTTPError as error:
+            raise Unavailable(broken_connection(self.endpoint, error)) from error
+
+
+def _transport(endpoint: Endpoint, tls: ssl.SSLContext | None, socket: str | None) -> Transport:
+    if endpoint.is_tls:
+        return httpx.AsyncHTTPTransport(uds=socket, verify=tls or tls_context())
+    return httpx.AsyncHTTPTransport(uds=socket or endpoint.unix_path, verify=False)
+
+
+def is_lacking(response: httpx.Response) -> bool:
+    """Whether an original server does not know what was asked; the body of an error was read."""
+    return response.is_client_error and is_unknown_here(response.status_code, response.content)
