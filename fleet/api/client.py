@@ -3,16 +3,17 @@
 Where an original server lacks an endpoint of ours, the client does the same with what there is: a
 bulk change becomes a PUT per unit, a watch becomes a question every quarter of a second. Every wait
 is bounded. Errors are fleet's own, with the server's sentence in them.
+
+What only some verbs need is imported by them: each command pays for the imports before it begins.
 """
 
 import contextlib
 import ssl
 import urllib.parse
 from collections.abc import AsyncGenerator, Collection, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fleet.api.fallback import POLL_S, poll
-from fleet.api.foldering import decode_foreseen, decode_inventory
 from fleet.api.link import CONNECT_S, READ_S, SILENCE_S, ApiLink, Transport, is_lacking
 from fleet.api.lost import Lost, decode_lost
 from fleet.api.members import render
@@ -32,17 +33,19 @@ from fleet.api.schema import (
     decode_unit,
     encode_unit,
 )
-from fleet.api.syncing import SyncReport, decode_sync
-from fleet.api.why import Why, decode_why
-from fleet.cluster import Hold
 from fleet.errors import FleetError, NotFound, Unavailable
 from fleet.events import History
-from fleet.folder.difference import Inventory
-from fleet.foresight import Foreseen
 from fleet.machine import Cordon, Machine, MachineId
 from fleet.names import UnitName
-from fleet.registry import UnitChange
-from fleet.sync.values import SyncSettings, encode_settings
+
+if TYPE_CHECKING:
+    from fleet.api.syncing import SyncReport
+    from fleet.api.why import Why
+    from fleet.cluster import Hold
+    from fleet.folder.difference import Inventory
+    from fleet.foresight import Foreseen
+    from fleet.sync.values import SyncSettings
+    from fleet.writes import UnitChange
 
 # Beyond this, all units are watched and those not asked for passed over.
 _MAX_QUERY_BYTES = 64 * 1024
@@ -117,7 +120,7 @@ class FleetClient:
         given = {key: str(value) for key, value in filters if value}
         return await self._link.all("state", "states", decode_listed_state, given)
 
-    async def hold(self) -> Hold | None:
+    async def hold(self) -> "Hold | None":
         """The brake on a mass loss while it is on; an original server has none."""
         response = await self._link.send("GET", "hold")
         if is_lacking(response):
@@ -155,35 +158,43 @@ class FleetClient:
         response = await self._link.ask_ours("events", params, "keeps no events")
         return self._link.decoded(response, decode_history)
 
-    async def why(self, name: UnitName) -> Why:
+    async def why(self, name: UnitName) -> "Why":
         """The unit's place explained; raises NotFound if there is no such unit."""
+        from fleet.api.why import decode_why
+
         response = await self._link.ask_ours("why", {"unit": name}, "does not say why")
         return self._link.decoded(response, decode_why)
 
-    async def inventory(self, *, texts: bool = False) -> Inventory:
+    async def inventory(self, *, texts: bool = False) -> "Inventory":
         """All units with their hashes, and their authors' texts if asked for."""
+        from fleet.api.foldering import decode_inventory
+
         response = await self._link.send(
             "GET", "inventory", params={"text": "true"} if texts else None
         )
         self._link.check_ours(response)
         return self._link.decoded(response, decode_inventory)
 
-    async def plan(self, changes: Sequence[UnitChange]) -> Foreseen:
+    async def plan(self, changes: Sequence["UnitChange"]) -> "Foreseen":
         """Where units would run if `apply` made these changes; nothing is changed."""
+        from fleet.api.foldering import decode_foreseen
+
         documents = [_change_document(change) for change in changes]
         response = await self._link.send("POST", "plan", content=render(documents))
         self._link.check_ours(response)
         return self._link.decoded(response, decode_foreseen)
 
-    async def rebalance(self, most: int) -> Foreseen:
+    async def rebalance(self, most: int) -> "Foreseen":
         """The moves that would even the load out, at most so many; nothing is moved."""
+        from fleet.api.foldering import decode_foreseen
+
         response = await self._link.ask_ours("rebalance", {"max": most}, "rebalances nothing")
         return self._link.decoded(response, decode_foreseen)
 
     # Writing
 
     async def apply(
-        self, changes: Sequence[UnitChange], *, at_revision: int | None = None
+        self, changes: Sequence["UnitChange"], *, at_revision: int | None = None
     ) -> dict[UnitName, bool]:
         """Make the changes, all or none, and say of each whether the unit's contents are new.
 
@@ -241,14 +252,18 @@ class FleetClient:
 
     # The repository that is followed
 
-    async def sync(self) -> SyncReport:
+    async def sync(self) -> "SyncReport":
         """What is followed, how far it came, and what has drifted."""
+        from fleet.api.syncing import decode_sync
+
         response = await self._link.send("GET", "sync")
         self._link.check_ours(response)
         return self._link.decoded(response, decode_sync)
 
-    async def set_sync(self, settings: SyncSettings) -> None:
+    async def set_sync(self, settings: "SyncSettings") -> None:
         """Have the cluster follow this; raises InvalidRequest."""
+        from fleet.sync.values import encode_settings
+
         body = render(encode_settings(settings))
         self._link.check_ours(await self._link.send("PUT", "sync", content=body))
 
@@ -295,7 +310,7 @@ class FleetClient:
 
     # Requests
 
-    async def _change_one_by_one(self, changes: Sequence[UnitChange]) -> dict[UnitName, bool]:
+    async def _change_one_by_one(self, changes: Sequence["UnitChange"]) -> dict[UnitName, bool]:
         """What `apply` does, of an original server; one unit that stays does not keep others."""
         outcome: dict[UnitName, bool] = {}
         problems: list[FleetError] = []
@@ -316,7 +331,7 @@ class FleetClient:
             raise problem
         return outcome
 
-    async def _put(self, change: UnitChange) -> bool:
+    async def _put(self, change: "UnitChange") -> bool:
         asked = _asked(change)
         options = change.file.options if change.file else ()
         plain = Unit(name=asked.name, options=options, desired=asked.desired)
@@ -335,10 +350,10 @@ def _cordon_of(machine: MachineId) -> str:
     return f"cordons/{urllib.parse.quote(machine, safe='')}"
 
 
-def _asked(change: UnitChange) -> Unit:
+def _asked(change: "UnitChange") -> Unit:
     text = change.file.text if change.file else None
     return Unit(name=change.name, text=text, desired=change.target, source=change.source)
 
 
-def _change_document(change: UnitChange) -> dict[str, Any]:
+def _change_document(change: "UnitChange") -> dict[str, Any]:
     return {"name": change.name, "destroy": True} if change.destroy else encode_unit(_asked(change))

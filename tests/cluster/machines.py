@@ -12,10 +12,13 @@ from typing import TypeVar
 from cli.sandbox.cluster import Sandbox
 from cli.sandbox.layout import Place
 from cli.sandbox.processes import find
+from tests.cluster.zygote import run_fleetctl
 
 # Two cores may be shared with other tests: what takes a second alone is given this.
 DEADLINE_S = 60.0
+# How often it is looked, the longer the rarer: a look costs what others are busy with.
 _POLL_S = 0.05
+_LONGEST_POLL_S = 0.5
 T = TypeVar("T")
 _COUNT = itertools.count(1)
 FLEETCTL = Path(sysconfig.get_path("scripts"), "fleetctl")
@@ -31,7 +34,7 @@ def eventually(check: Callable[[], T], *, deadline_s: float = DEADLINE_S) -> T:
 
     An AssertionError in it counts as "not yet"; at the deadline the last one is raised.
     """
-    deadline = time.monotonic() + deadline_s
+    deadline, poll_s = time.monotonic() + deadline_s, _POLL_S
     while True:
         late = time.monotonic() > deadline
         try:
@@ -43,7 +46,8 @@ def eventually(check: Callable[[], T], *, deadline_s: float = DEADLINE_S) -> T:
             if value:
                 return value
             assert not late, f"still {value!r} after {deadline_s:g} s"
-        time.sleep(_POLL_S)
+        time.sleep(poll_s)
+        poll_s = min(1.5 * poll_s, _LONGEST_POLL_S)
 
 
 def fleetctl(
@@ -53,9 +57,7 @@ def fleetctl(
     environment = dict(os.environ)
     if on is not None:
         environment["FLEETCTL_ENDPOINT"] = f"unix://{on.socket(through)}"
-    return subprocess.run(
-        [FLEETCTL, *words], env=environment, capture_output=True, text=True, timeout=timeout_s
-    )
+    return run_fleetctl(words, env=environment, timeout_s=timeout_s)
 
 
 def traces(name: str) -> list[str]:

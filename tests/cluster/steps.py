@@ -17,7 +17,8 @@ from pathlib import Path
 
 from cli.sandbox.cluster import Sandbox
 from cli.sandbox.layout import Kind
-from tests.cluster.machines import DEADLINE_S, FLEETCTL, eventually
+from tests.cluster.machines import DEADLINE_S, eventually
+from tests.cluster.zygote import run_fleetctl
 
 Done = subprocess.CompletedProcess[str]
 UNITS_DIRECTORY = "/run/fleet/units"
@@ -109,14 +110,12 @@ class Operator:
         stdin: str = "",
     ) -> Done:
         """Run fleetctl in the folder: on a machine's socket, or through a tunnel to a machine."""
-        return subprocess.run(
-            [FLEETCTL, *words],
+        return run_fleetctl(
+            words,
             cwd=self.folder,
             env=self._environment(through or self.through, tunnel),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
+            stdin=stdin,
+            timeout_s=timeout_s,
         )
 
     def at_once(self, *commands: Sequence[str], timeout_s: float = DEADLINE_S) -> list[Done]:
