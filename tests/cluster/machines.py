@@ -12,7 +12,7 @@ from typing import TypeVar
 from cli.sandbox.cluster import Sandbox
 from cli.sandbox.layout import Place
 from cli.sandbox.processes import find
-from tests.cluster.zygote import run_fleetctl
+from tests.zygote import run_fleetctl
 
 # Two cores may be shared with other tests: what takes a second alone is given this.
 DEADLINE_S = 60.0

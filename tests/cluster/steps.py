@@ -18,7 +18,7 @@ from pathlib import Path
 from cli.sandbox.cluster import Sandbox
 from cli.sandbox.layout import Kind
 from tests.cluster.machines import DEADLINE_S, eventually
-from tests.cluster.zygote import run_fleetctl
+from tests.zygote import run_fleetctl
 
 Done = subprocess.CompletedProcess[str]
 UNITS_DIRECTORY = "/run/fleet/units"

@@ -28,7 +28,7 @@ from fleet.api.client import FleetClient
 
 Done = subprocess.CompletedProcess[str]
 _MAX_REQUEST = 1 << 20
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[1]
 
 
 def run_fleetctl(
@@ -79,7 +79,7 @@ def _zygote() -> str:
         listener.bind(address)
         listener.listen(64)
         zygote = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tests.cluster.zygote", str(listener.fileno())],
+            [sys.executable, "-P", "-m", "tests.zygote", str(listener.fileno())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             cwd=_ROOT,
