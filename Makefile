@@ -10,7 +10,7 @@
 
 PYTHON ?= python3
 # Tests mostly wait for machines: a few more at a time than there are cores.
-WORKERS ?= 3
+WORKERS ?= 4
 BIN := .venv/bin
 
 .PHONY: root setup packages demo test faults unit fuzz check bench bench-scale reliability clean
@@ -34,7 +34,7 @@ demo: root setup
 	@$(BIN)/python -P -m cli.sandbox.demo
 
 test: root setup
-	$(BIN)/pytest -m "not faults" --numprocesses $(WORKERS) --dist loadfile tests
+	$(BIN)/pytest -m "not faults" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder tests
 
 faults: root setup
 	$(BIN)/pytest -m "" --verbose tests/faults

@@ -15,12 +15,23 @@ import os
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any
 
-from dbus_fast.aio.message_bus import MessageBus
-from dbus_fast.constants import BusType, MessageType
+from dbus_fast.constants import MessageType
 from dbus_fast.errors import AuthError, DBusError
 from dbus_fast.message import Message
 from dbus_fast.signature import Variant
 
+from agent.bus import (
+    DAEMON,
+    DAEMON_PATH,
+    MANAGER,
+    MANAGER_PATH,
+    MATCHES,
+    PROPERTIES,
+    SYSTEMD,
+    Body,
+    Bus,
+    Refused,
+)
 from agent.jobs import Jobs, ended_job
 from agent.journal import journal_tail
 from agent.known import Known
@@ -37,21 +48,6 @@ from fleet.names import UnitName
 
 _log = logging.getLogger(__name__)
 
-_SYSTEMD = "org.freedesktop.systemd1"
-_MANAGER = "org.freedesktop.systemd1.Manager"
-_MANAGER_PATH = "/org/freedesktop/systemd1"
-_DAEMON = "org.freedesktop.DBus"
-_DAEMON_PATH = "/org/freedesktop/DBus"
-_PROPERTIES = "org.freedesktop.DBus.Properties"
-_MATCHES = (
-    f"type='signal',sender='{_SYSTEMD}',interface='{_PROPERTIES}',"
-    f"member='PropertiesChanged',path_namespace='{_MANAGER_PATH}/unit',arg0='{UNIT_INTERFACE}'",
-    f"type='signal',sender='{_SYSTEMD}',interface='{_MANAGER}',member='JobRemoved'",
-    f"type='signal',sender='{_SYSTEMD}',interface='{_MANAGER}',member='Reloading'",
-    f"type='signal',sender='{_DAEMON}',interface='{_DAEMON}',"
-    f"member='NameOwnerChanged',arg0='{_SYSTEMD}'",
-)
-
 # dbus-fast's writer dies of EAGAIN when some 300 calls are sent at once.
 CALLS_IN_FLIGHT = 32
 # The D-Bus default (`_DBUS_DEFAULT_TIMEOUT_VALUE`), and systemd's own for a reload.
@@ -62,38 +58,12 @@ RECONNECT_S = 0.5
 MAX_PATTERNS = 16
 
 _REMEDY = "systemd cannot be reached over D-Bus (does `systemctl start dbus.socket` help?) and"
-_NO_SUCH_UNIT = f"{_SYSTEMD}.NoSuchUnit"
+_NO_SUCH_UNIT = f"{SYSTEMD}.NoSuchUnit"
 _LOST = (OSError, EOFError, TimeoutError, AuthError, DBusError)
 
 
 Listed = tuple[SystemdState, int]
 """A state as it was listed, and when that answer arrived."""
-
-
-class _Refused(Exception):
-    """The answer to a call was an error."""
-
-    def __init__(self, name: str, text: str) -> None:
-        self.name = name
-        super().__init__(text or name)
-
-
-class _Body(list[Any]):
-    """The body of an answer, and its place among all messages that arrived."""
-
-    def __init__(self, body: Iterable[Any], arrived: int) -> None:
-        super().__init__(body)
-        self.arrived = arrived
-
-
-class _Bus(MessageBus):
-    """A connection that can be closed at any time, with whatever waits on it."""
-
-    def close(self) -> None:
-        """End the connection, if there is one, and free the socket."""
-        if self._sock is not None:
-            self.disconnect()
-            self._finalize(EOFError("the connection was closed"))
 
 
 class DbusSystemd:
@@ -102,8 +72,8 @@ class DbusSystemd:
     def __init__(self, *, user: bool = False, follow: bool = True) -> None:
         """With `follow` false it is not told of changed units, and costs nothing when they do."""
         self._user = user
-        self._matches = _MATCHES if follow else _MATCHES[1:]
-        self._bus: _Bus | None = None
+        self._matches = MATCHES if follow else MATCHES[1:]
+        self._bus: Bus | None = None
         self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._known = Known()
         self._arrived = 0
@@ -119,7 +89,7 @@ class DbusSystemd:
             try:
                 await self._session()
                 told = ""
-            except (Unavailable, _Refused, *_LOST) as error:
+            except (Unavailable, Refused, *_LOST) as error:
                 if repr(error) != told:
                     told = repr(error)
                     _log.warning("%s is tried again until it answers: %s", _REMEDY, told)
@@ -127,20 +97,20 @@ class DbusSystemd:
 
     async def _session(self) -> None:
         """Connect, tell so, and return or raise when the connection has ended."""
-        bus = _Bus(_user_address()) if self._user else _Bus(bus_type=BusType.SYSTEM)
+        bus = Bus.of_user() if self._user else Bus.of_system()
         try:
             await asyncio.wait_for(bus.connect(), CALL_S)
             bus.add_message_handler(self._received)
             self._bus = bus
             for rule in self._matches:
-                await self._call(_DAEMON_PATH, _DAEMON, "AddMatch", "s", rule, destination=_DAEMON)
+                await self._call(DAEMON_PATH, DAEMON, "AddMatch", "s", rule, destination=DAEMON)
             await self._subscribe()
             self._changed(None)
             await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
         finally:
             self._lose(bus)
 
-    def _lose(self, bus: _Bus) -> None:
+    def _lose(self, bus: Bus) -> None:
         self._bus = None
         self._began_us = None
         self._known.clear()
@@ -149,7 +119,7 @@ class DbusSystemd:
         bus.close()
 
     async def _subscribe(self) -> None:
-        with contextlib.suppress(_Refused):  # already subscribed: as wanted
+        with contextlib.suppress(Refused):  # already subscribed: as wanted
             await self._manager("Subscribe")
 
     # What is asked of systemd
@@ -164,14 +134,14 @@ class DbusSystemd:
         units = [UnitName(os.path.basename(path)) for path in paths]
         try:
             await self._manager(member, "asbb", list(paths), True, True)
-        except _Refused as error:
+        except Refused as error:
             raise SystemdError(action, ", ".join(units), str(error)) from error
         self._known.distrust(units)
 
     async def reload(self) -> None:
         try:
             await self._manager("Reload", timeout_s=RELOAD_S)
-        except _Refused as error:
+        except Refused as error:
             raise SystemdError("reload", "its unit files", str(error)) from error
 
     async def loaded(self, units: Iterable[UnitName]) -> frozenset[UnitName]:
@@ -185,7 +155,7 @@ class DbusSystemd:
         patterns = list(units) if len(units) <= MAX_PATTERNS else []
         try:
             body = await self._manager("ListUnitsByPatterns", "asas", [], patterns)
-        except _Refused as error:
+        except Refused as error:
             raise SystemdError("list", ", ".join(units), str(error)) from error
         states = {UnitName(entry[0]): listed_state(UnitName(entry[0]), entry) for entry in body[0]}
         return {unit: (states[unit], body.arrived) for unit in units if unit in states}
@@ -193,7 +163,7 @@ class DbusSystemd:
     async def start(self, unit: UnitName) -> Awaitable[str]:
         try:
             job = await self._queue("StartUnit", unit)
-        except _Refused as error:
+        except Refused as error:
             self._known.distrust([unit])
             raise SystemdError("start", unit, str(error)) from error
         self._known.started(unit)
@@ -202,7 +172,7 @@ class DbusSystemd:
     async def stop(self, unit: UnitName) -> Awaitable[str]:
         try:
             return await self._queue("StopUnit", unit)
-        except _Refused as error:
+        except Refused as error:
             if error.name != _NO_SUCH_UNIT:
                 raise SystemdError("stop", unit, str(error)) from error
             return ended_job(DONE)
@@ -227,21 +197,21 @@ class DbusSystemd:
             await self._manager(
                 "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "replace", properties, []
             )
-        except _Refused as error:
+        except Refused as error:
             raise SystemdError("start", name, str(error)) from error
 
     async def _since_start(self, at_s: float) -> int:
         """The microseconds from systemd's start to the moment; systemd.timer(5), OnStartupSec=."""
         if self._began_us is None:
             name = "UserspaceTimestampMonotonic"
-            body = await self._call(_MANAGER_PATH, _PROPERTIES, "Get", "ss", _MANAGER, name)
+            body = await self._call(MANAGER_PATH, PROPERTIES, "Get", "ss", MANAGER, name)
             self._began_us = int(body[0].value)
         return max(1, int(at_s * 1e6) - self._began_us)
 
     async def matching(self, pattern: str) -> frozenset[UnitName]:
         try:
             body = await self._manager("ListUnitsByPatterns", "asas", [], [pattern])
-        except _Refused as error:
+        except Refused as error:
             raise SystemdError("list", pattern, str(error)) from error
         return frozenset(UnitName(entry[0]) for entry in body[0])
 
@@ -255,14 +225,14 @@ class DbusSystemd:
         await self._disable(units)
         for unit in units:
             if self._known.forget(unit).active == "failed":
-                with contextlib.suppress(_Refused):  # not loaded: nothing is on record
+                with contextlib.suppress(Refused):  # not loaded: nothing is on record
                     await self._manager("ResetFailedUnit", "s", unit)
 
     async def _disable(self, units: Sequence[UnitName]) -> None:
         """One call for all; an unknown unit spoils it, so then each by itself."""
         try:
             await self._manager("DisableUnitFiles", "asb", list(units), True)
-        except _Refused as error:
+        except Refused as error:
             if error.name != _NO_SUCH_UNIT:
                 raise SystemdError("disable", ", ".join(units), str(error)) from error
             if len(units) > 1:
@@ -298,7 +268,7 @@ class DbusSystemd:
             return []
         try:
             body = await self._manager("ListUnitsByNames", "as", list(units))
-        except _Refused:
+        except Refused:
             if len(units) == 1:
                 return [(SystemdState(unit=units[0], load="error"), self._arrived)]
             parts = await asyncio.gather(*(self._list([unit]) for unit in units))
@@ -322,10 +292,8 @@ class DbusSystemd:
 
     async def is_stopping(self) -> bool:
         try:
-            body = await self._call(
-                _MANAGER_PATH, _PROPERTIES, "Get", "ss", _MANAGER, "SystemState"
-            )
-        except _Refused as error:
+            body = await self._call(MANAGER_PATH, PROPERTIES, "Get", "ss", MANAGER, "SystemState")
+        except Refused as error:
             raise SystemdError("tell the state of", "the machine", str(error)) from error
         return bool(body[0].value == "stopping")
 
@@ -345,7 +313,7 @@ class DbusSystemd:
             self._jobs.end(str(message.body[1]), str(message.body[3]))
         elif message.member == "Reloading" and not message.body[0]:
             self._everything_changed()
-        elif message.member == "NameOwnerChanged" and message.body[0] == _SYSTEMD:
+        elif message.member == "NameOwnerChanged" and message.body[0] == SYSTEMD:
             self._owner_changed(str(message.body[2]))
 
     def _properties_changed(self, message: Message) -> None:
@@ -369,16 +337,16 @@ class DbusSystemd:
     async def _get(self, unit: UnitName, interface: str, name: str) -> Any:
         """A property's value, None if the unit has none by that name."""
         try:
-            body = await self._call(unit_path(unit), _PROPERTIES, "Get", "ss", interface, name)
-        except _Refused:
+            body = await self._call(unit_path(unit), PROPERTIES, "Get", "ss", interface, name)
+        except Refused:
             return None
         return body[0].value
 
     async def _manager(
         self, member: str, signature: str = "", *body: Any, timeout_s: float = CALL_S
-    ) -> "_Body":
+    ) -> "Body":
         return await self._call(
-            _MANAGER_PATH, _MANAGER, member, signature, *body, timeout_s=timeout_s
+            MANAGER_PATH, MANAGER, member, signature, *body, timeout_s=timeout_s
         )
 
     async def _call(
@@ -388,9 +356,9 @@ class DbusSystemd:
         member: str,
         signature: str,
         *body: Any,
-        destination: str = _SYSTEMD,
+        destination: str = SYSTEMD,
         timeout_s: float = CALL_S,
-    ) -> "_Body":
+    ) -> "Body":
         message = Message(
             destination=destination,
             path=path,
@@ -413,10 +381,5 @@ class DbusSystemd:
         arrived = self._reply_at.pop(reply.reply_serial, 0)
         if reply.message_type is MessageType.ERROR:
             text = str(reply.body[0]) if reply.body else ""
-            raise _Refused(str(reply.error_name), text)
-        return _Body(reply.body, arrived)
-
-
-def _user_address() -> str:
-    fallback = f"unix:path=/run/user/{os.getuid()}/bus"
-    return os.environ.get("DBUS_SESSION_BUS_ADDRESS", fallback)
+            raise Refused(str(reply.error_name), text)
+        return Body(reply.body, arrived)

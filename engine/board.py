@@ -11,16 +11,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 
 from engine.lanes import Lane, Rank
+from engine.neighbours import Place, Units, by_name, near
 from engine.reasons import short
 from engine.traits import Likes, Traits, likes_of
 from engine.wishes import Wishes, WishRank
-from fleet.constraints import Verdict, able_to_run, first_match, machine_refusal
+from fleet.constraints import Verdict, able_to_run, machine_refusal
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName, split_name
 from fleet.options import Requirements
 
 Veto = Callable[[UnitName, UnitName], str]
-Units = Mapping[UnitName, Requirements]
 Templates = tuple[UnitName, ...]
 _Condition = tuple[str, set[MachineId]]
 
@@ -30,14 +30,6 @@ _NOBODY: Mapping[MachineId, int] = {}
 _MOST_FITS = 256
 # Beyond this part of the machines with an instance, a template has a lane of its own.
 _CROWDED_PART = 10
-
-
-@dataclass(slots=True)
-class _Place:
-    machine: Machine
-    staying: dict[UnitName, Requirements] = field(default_factory=dict)
-    repelling: dict[UnitName, Requirements] = field(default_factory=dict)
-    leaving: dict[UnitName, Requirements] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -54,7 +46,7 @@ class Board:
     or nothing."""
 
     def __init__(self, machines: Iterable[Machine] = (), veto: Veto | None = None) -> None:
-        self._places: dict[MachineId, _Place] = {}
+        self._places: dict[MachineId, Place] = {}
         self._traits = Traits()
         self._fits: dict[frozenset[Likes], _Fit] = {}
         self._where: dict[UnitName, set[MachineId]] = {}
@@ -79,7 +71,7 @@ class Board:
         """The machine is there, with nothing on it if it is new, or with other metadata."""
         place = self._places.get(machine.id)
         if place is None:
-            self._places[machine.id] = _Place(machine)
+            self._places[machine.id] = Place(machine)
         else:
             place.machine = machine
         self._traits.add(machine)
@@ -136,7 +128,7 @@ class Board:
         place.leaving.clear()
         self._lower(machine)
 
-    def _take(self, unit: UnitName, place: _Place) -> None:
+    def _take(self, unit: UnitName, place: Place) -> None:
         machine = place.machine.id
         del place.staying[unit]
         place.repelling.pop(unit, None)
@@ -341,11 +333,11 @@ class Board:
         place = self._places[machine]
         if len(group) == 1:
             ((unit, asked),) = group.items()
-            return self._judge_one(unit, asked, place, _near(unit, asked, place), heed_leaving)
+            return self._judge_one(unit, asked, place, near(unit, asked, place), heed_leaving)
         displaces: set[UnitName] = set()
         for unit, asked in group.items():
-            near = place.staying | dict(group)
-            verdict = self._judge_one(unit, asked, place, near, heed_leaving)
+            around = place.staying | dict(group)
+            verdict = self._judge_one(unit, asked, place, around, heed_leaving)
             if not verdict.able:
                 return Verdict(_not_here(unit, verdict.reason))
             displaces.update(verdict.displaces)
@@ -358,19 +350,19 @@ class Board:
         self,
         unit: UnitName,
         asked: Requirements,
-        place: _Place,
-        near: Units,
+        place: Place,
+        around: Units,
         heed_leaving: bool,
     ) -> Verdict:
         if unit in asked.machine_of:
-            near = {**near, unit: asked}
-        if not (near or place.leaving or asked.machine_of):
+            around = {**around, unit: asked}
+        if not (around or place.leaving or asked.machine_of):
             reason = machine_refusal(asked, place.machine)
             return Verdict(reason) if reason else _ABLE
-        verdict = able_to_run(unit, asked, place.machine, _by_name(near))
+        verdict = able_to_run(unit, asked, place.machine, by_name(around))
         if verdict.able and place.leaving and heed_leaving:
             repelling = asked.only_repelling()
-            beside = able_to_run(unit, repelling, place.machine, _by_name(place.leaving))
+            beside = able_to_run(unit, repelling, place.machine, by_name(place.leaving))
             if not beside.able:
                 return Verdict(f"{beside.reason}, and has not left yet")
         if verdict.displaces and self._veto is not None:
@@ -382,8 +374,8 @@ class Board:
         """Whether the unit and one that runs on the machine must not run together."""
         place = self._places[machine]
         repelling = asked.only_repelling()
-        near = {**_near(unit, repelling, place), **place.leaving}
-        verdict = able_to_run(unit, repelling, place.machine, near)
+        around = {**near(unit, repelling, place), **place.leaving}
+        verdict = able_to_run(unit, repelling, place.machine, around)
         return not verdict.able or bool(verdict.displaces)
 
 
@@ -403,31 +395,3 @@ def _peers(group: Units) -> set[UnitName]:
 
 def _not_here(unit: UnitName, reason: str) -> str:
     return f"{unit}, which it goes with, cannot be here: {reason}"
-
-
-def _near(unit: UnitName, asked: Requirements, place: _Place) -> Units:
-    """The neighbours that matter to a unit that asks this: mostly none."""
-    if asked.max_per_machine or asked.reserves:
-        return place.staying
-    if asked.conflicts or asked.replaces:
-        near = {
-            other: theirs
-            for other, theirs in place.staying.items()
-            if _repels(asked, other) or (other in place.repelling and _repels(theirs, unit))
-        }
-    else:
-        near = {other: each for other, each in place.repelling.items() if _repels(each, unit)}
-    for peer in asked.machine_of:
-        if peer in place.staying:
-            near[UnitName(peer)] = place.staying[UnitName(peer)]
-    return near
-
-
-def _repels(asked: Requirements, other: UnitName) -> bool:
-    """Whether a unit that asks this keeps the other away, or is kept away by it."""
-    return first_match((*asked.conflicts, *asked.replaces), other) is not None
-
-
-def _by_name(units: Units) -> Units:
-    """The same in order of name, so that of two reasons it is always the same that is given."""
-    return dict(sorted(units.items())) if len(units) > 1 else units

@@ -55,3 +55,25 @@ def _there(machine: MachineId, facts: Facts, board: Board) -> set[UnitName]:
     if machine in board.machines:
         there.update(board.staying(machine), board.leaving(machine))
     return there - facts.globals
+
+
+def reopen_machine(
+    machine: MachineId, facts: Facts, board: Board, homes: Mapping[UnitName, set[MachineId]]
+) -> bool:
+    """Clear the machine on the board, and bring it in line with what it is now.
+
+    Returns whether machines are not what they were, for those who ask.
+    """
+    known, living = machine in board.machines, facts.machines.get(machine)
+    is_reshaped = known and living is None
+    if known and living is None:
+        board.remove(machine)
+    elif known:
+        board.clear(machine)
+    if living is not None and board.machine(machine) != living:
+        board.add(living)
+        is_reshaped = True
+    for unit in facts.globals:
+        if unit in homes:
+            homes[unit].discard(machine)
+    return is_reshaped

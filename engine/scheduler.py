@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from engine.board import Board, Units, template_of
+from engine.board import Board, template_of
+from engine.neighbours import Units
 from engine.reasons import MOST_TOLD, short, summarise_counts
 from engine.wishes import has_wishes
 from fleet.constraints import Verdict

@@ -23,13 +23,15 @@ move; and moving a running unit for one that waits.
 
 from collections.abc import Mapping
 
-from engine.board import Board, Units
+from engine.board import Board
 from engine.facts import Facts, Stirred
+from engine.lingering import Lingering
+from engine.neighbours import Units
 from engine.outcomes import Outcome, Settlement, outcome_of
 from engine.packs import Pack, packs
 from engine.reasons import MOST_TOLD, short
 from engine.relations import Group, Turn
-from engine.reopening import Reopened, reopen
+from engine.reopening import Reopened, reopen, reopen_machine
 from engine.scheduler import choose
 from fleet.cluster import Assignment
 from fleet.machine import MachineId
@@ -53,6 +55,7 @@ class Settler:
         self._facts = facts
         self._board = Board(veto=self._veto)
         self._settlement = Settlement()
+        self._lingering = Lingering(facts, self._board, self._settlement)
         # Up to where in the board's diary each waiting group knows that it is refused.
         self._waiting: dict[Turn, int | None] = {}
         self._turns: dict[UnitName, Turn] = {}
@@ -112,25 +115,13 @@ class Settler:
             self._waiting[turn] = seen and 0
         self._is_reshaped = False
         for machine in sorted(reopened.machines):
-            self._reopen_machine(machine)
+            self._is_reshaped |= reopen_machine(
+                machine, self._facts, self._board, self._settlement.homes
+            )
         for unit in reopened.units:
             self._reopen_unit(unit)
         self.affected = set(reopened.units | reopened.globals)
         return reopened
-
-    def _reopen_machine(self, machine: MachineId) -> None:
-        known, living = machine in self._board.machines, self._facts.machines.get(machine)
-        if known and living is None:
-            self._board.remove(machine)
-        elif known:
-            self._board.clear(machine)
-        if living is not None and self._board.machine(machine) != living:
-            self._board.add(living)
-            self._is_reshaped = True
-        self._is_reshaped |= known and living is None
-        for unit in self._facts.globals:
-            if unit in self._settlement.homes:
-                self._settlement.homes[unit].discard(machine)
 
     def _reopen_unit(self, unit: UnitName) -> None:
         turn = self._turns.pop(unit, None)
@@ -155,7 +146,7 @@ class Settler:
         ordered = sorted(turns)
         for _, _, group in ordered:
             for unit in group:
-                self._set_leaving(unit)
+                self._lingering.recall(unit)
                 self._fix(unit, reopened)
         for turn in ordered:
             group = turn[2]
@@ -166,14 +157,6 @@ class Settler:
                 self._waiting.setdefault(turn, None)
             elif not self._keep_group(group):
                 self._waiting[turn] = None
-
-    def _set_leaving(self, unit: UnitName) -> None:
-        record = self._facts.wanted[unit]
-        if record.is_global or (self._has_arrived(unit) and not self._facts.problem_of(unit)):
-            return
-        for row in self._rows(unit):
-            if row.leaving and row.machine in self._facts.machines:
-                self._let_leave(unit, row.machine)
 
     def _fix(self, unit: UnitName, reopened: Reopened) -> None:
         """Leave where it is what cannot be judged now: a unit with a problem, a held machine."""
@@ -281,7 +264,7 @@ class Settler:
             made_room = 0
             for unit in group:
                 self._settlement.reasons[unit] = choice.reasons
-                made_room += self._cannot_linger(unit)
+                made_room += self._lingering.end(unit)
             return made_room > 0
         del self._waiting[turn]
         self._settle_on(asked, choice.machine, choice.displaces)
@@ -353,7 +336,7 @@ class Settler:
         for unit, requirements in asked.items():
             self._board.put(unit, requirements, machine)
             self._settlement.homes[unit].add(machine)
-            self._linger(unit, machine)
+            self._lingering.begin(unit, machine)
         leaving = self._board.leaving(machine)
         for other, requirements in tuple(leaving.items()) if leaving else ():
             if self._board.is_repelled(other, requirements, machine):
@@ -381,31 +364,6 @@ class Settler:
         """The unit's group looks for a machine; a global one knows those that refused it."""
         self._waiting.setdefault(self._turns[unit], None)
 
-    def _linger(self, unit: UnitName, home: MachineId) -> None:
-        """Keep the unit where it is until it has arrived, as far as the neighbours bear that."""
-        if unit in self._facts.globals:
-            return
-        for machine in sorted(self._facts.rows_of(unit)):
-            if machine == home or machine not in self._facts.machines:
-                continue
-            if self._has_arrived(unit):
-                self._board.has_left(unit, machine)
-            else:
-                self._let_leave(unit, machine)
-
-    def _let_leave(self, unit: UnitName, machine: MachineId) -> None:
-        if self._facts.is_idle(unit, machine):
-            return  # nothing runs there that could bridge the time until it has arrived
-        asked = self._facts.wanted[unit].requirements
-        if not self._board.is_repelled(unit, asked, machine):
-            self._board.let_leave(unit, asked, machine)
-
-    def _cannot_linger(self, unit: UnitName) -> int:
-        """Nothing keeps the unit where it was; on how many machines that makes room."""
-        rows = self._facts.rows_of(unit)
-        living = [machine for machine in rows if machine in self._facts.machines]
-        return sum(self._board.has_left(unit, machine) for machine in living)
-
     def _veto(self, unit: UnitName, other: UnitName) -> str:
         if other in self._settlement.fixed:
             return f"{other} is here, and is left alone for now"
@@ -428,10 +386,6 @@ class Settler:
         """The unit's rows, by machine."""
         rows = self._facts.rows_of(unit)
         return [rows[machine] for machine in sorted(rows)]
-
-    def _has_arrived(self, unit: UnitName) -> bool:
-        """Whether the unit is where it should be, as far as is decided."""
-        return self._facts.has_arrived(unit, self._settlement.homes[unit])
 
 
 def _elsewhere(reasons: Mapping[str, str], machine: MachineId) -> Mapping[str, str]:

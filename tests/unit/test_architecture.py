@@ -25,7 +25,7 @@ _FOLDERS = {
 _THIRD_PARTY = {
     "httpx": ("fleet/store/etcd*.py", "fleet/api/link.py"),
     "aiohttp": ("fleet/api/server.py", "fleet/api/exchange.py"),
-    "dbus_fast": ("agent/dbus.py",),
+    "dbus_fast": ("agent/bus.py", "agent/dbus.py"),
     "asyncssh": ("cli/tunnel/*",),
     "click": ("cli/*",),
     "tabulate": ("cli/tables.py",),
@@ -87,7 +87,7 @@ _IMPURE = frozenset(
 _TABLES = {"cli/tables.py": {"tabulate"}}
 """A pure module that may have a foreign package all the same: it formats, and no more."""
 
-_MAX_LINES = 600
+_MAX_LINES = 400
 
 
 @dataclass(frozen=True)
@@ -336,6 +336,6 @@ def test_tables_may_format() -> None:
 
 
 def test_file_that_is_too_long_is_told(tmp_path: Path) -> None:
-    _plant(tmp_path, fleet__long="x = 1\n" * 601, fleet__short="x = 1\n" * 600)
+    _plant(tmp_path, fleet__long="x = 1\n" * 401, fleet__short="x = 1\n" * 400)
 
-    assert _too_long(tmp_path) == ["fleet/long.py has 601 lines, the limit is 600"]
+    assert _too_long(tmp_path) == ["fleet/long.py has 401 lines, the limit is 400"]
