@@ -243,7 +243,7 @@ class Actor:
             raise SystemdError("stop", unit, cause)
         note = self._note_of(unit)
         if note is not None and note.launched:
-            self._local.note(unit, replace(note, launched=False, job=""))
+            self._local.note(unit, replace(note, launched=False, job="", health=None))
         self.forgive(unit)
 
     async def _start(self, unit: UnitName) -> None:
@@ -269,7 +269,7 @@ class Actor:
         note = self._note_of(unit)
         if note is not None:
             # Only now, since what is noted as launched is never started again.
-            launched = replace(note, launched=True, job="", lease=lease, ended=False)
+            launched = replace(note, launched=True, job="", lease=lease, ended=False, health=None)
             self._local.note(unit, launched)
         return job
 

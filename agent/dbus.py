@@ -1,7 +1,7 @@
-"""systemd over D-Bus: the one module that speaks to the bus.
+"""systemd over D-Bus: what is asked of it, and what is made of its signals.
 
-Theory of operation. One connection, kept by `run()`. Units whose state was asked for are
-remembered; from then on systemd's PropertiesChanged signals keep what is remembered, so asking
+Theory of operation. One connection, kept by `run()`. Units whose state was asked for
+are remembered; from then on systemd's PropertiesChanged signals keep what is remembered, so asking
 again costs nothing. Only the signals of units as such are listened to: those of their types come
 just as often, are larger, and tell nothing but how a run went wrong, which is asked for then. A
 lost connection forgets everything, a reload makes all of it doubtful. A unit that is not in use is
@@ -12,11 +12,10 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from dbus_fast.constants import MessageType
-from dbus_fast.errors import AuthError, DBusError
 from dbus_fast.message import Message
 from dbus_fast.signature import Variant
 
@@ -28,19 +27,21 @@ from agent.bus import (
     MATCHES,
     PROPERTIES,
     SYSTEMD,
-    Body,
     Bus,
     Refused,
 )
+from agent.calls import CALL_S, LOST, Calls
 from agent.jobs import Jobs, ended_job
 from agent.journal import journal_tail
 from agent.known import Known
-from agent.systemd import DONE, Changed, SystemdState
+from agent.systemd import DONE, Changed, Command, SystemdState
 from agent.wire import (
+    SUCCESS,
     UNIT_INTERFACE,
+    apply_properties,
     listed_state,
+    transient_properties,
     unit_of_path,
-    unit_path,
     wanted_properties,
 )
 from fleet.errors import SystemdError, Unavailable
@@ -48,18 +49,17 @@ from fleet.names import UnitName
 
 _log = logging.getLogger(__name__)
 
-# dbus-fast's writer dies of EAGAIN when some 300 calls are sent at once.
-CALLS_IN_FLIGHT = 32
-# The D-Bus default (`_DBUS_DEFAULT_TIMEOUT_VALUE`), and systemd's own for a reload.
-CALL_S = 25.0
+# systemd's own limit for a reload.
 RELOAD_S = 90.0
 RECONNECT_S = 0.5
+TIDY_S = 2.0
 # systemd matches every unit with every pattern: beyond this it is cheaper to list them all.
 MAX_PATTERNS = 16
 
 _REMEDY = "systemd cannot be reached over D-Bus (does `systemctl start dbus.socket` help?) and"
 _NO_SUCH_UNIT = f"{SYSTEMD}.NoSuchUnit"
-_LOST = (OSError, EOFError, TimeoutError, AuthError, DBusError)
+_UNIT_EXISTS = f"{SYSTEMD}.UnitExists"
+_TRANSIENT = ("StartTransientUnit", "ssa(sv)a(sa(sv))")
 
 
 Listed = tuple[SystemdState, int]
@@ -73,11 +73,8 @@ class DbusSystemd:
         """With `follow` false it is not told of changed units, and costs nothing when they do."""
         self._user = user
         self._matches = MATCHES if follow else MATCHES[1:]
-        self._bus: Bus | None = None
-        self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
+        self._calls = Calls()
         self._known = Known()
-        self._arrived = 0
-        self._reply_at: dict[int, int] = {}
         self._jobs = Jobs()
         self._began_us: int | None = None
         self._changed: Changed = lambda _: None
@@ -89,7 +86,7 @@ class DbusSystemd:
             try:
                 await self._session()
                 told = ""
-            except (Unavailable, Refused, *_LOST) as error:
+            except (Unavailable, Refused, *LOST) as error:
                 if repr(error) != told:
                     told = repr(error)
                     _log.warning("%s is tried again until it answers: %s", _REMEDY, told)
@@ -101,9 +98,11 @@ class DbusSystemd:
         try:
             await asyncio.wait_for(bus.connect(), CALL_S)
             bus.add_message_handler(self._received)
-            self._bus = bus
+            self._calls.use(bus)
             for rule in self._matches:
-                await self._call(DAEMON_PATH, DAEMON, "AddMatch", "s", rule, destination=DAEMON)
+                await self._calls.call(
+                    DAEMON_PATH, DAEMON, "AddMatch", "s", rule, destination=DAEMON
+                )
             await self._subscribe()
             self._changed(None)
             await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
@@ -111,16 +110,15 @@ class DbusSystemd:
             self._lose(bus)
 
     def _lose(self, bus: Bus) -> None:
-        self._bus = None
+        self._calls.use(None)
         self._began_us = None
         self._known.clear()
-        self._reply_at.clear()
         self._jobs.lose()
         bus.close()
 
     async def _subscribe(self) -> None:
         with contextlib.suppress(Refused):  # already subscribed: as wanted
-            await self._manager("Subscribe")
+            await self._calls.manager("Subscribe")
 
     # What is asked of systemd
 
@@ -133,14 +131,14 @@ class DbusSystemd:
     async def _files(self, member: str, paths: Sequence[str], action: str) -> None:
         units = [UnitName(os.path.basename(path)) for path in paths]
         try:
-            await self._manager(member, "asbb", list(paths), True, True)
+            await self._calls.manager(member, "asbb", list(paths), True, True)
         except Refused as error:
             raise SystemdError(action, ", ".join(units), str(error)) from error
         self._known.distrust(units)
 
     async def reload(self) -> None:
         try:
-            await self._manager("Reload", timeout_s=RELOAD_S)
+            await self._calls.manager("Reload", timeout_s=RELOAD_S)
         except Refused as error:
             raise SystemdError("reload", "its unit files", str(error)) from error
 
@@ -154,7 +152,7 @@ class DbusSystemd:
             return {}
         patterns = list(units) if len(units) <= MAX_PATTERNS else []
         try:
-            body = await self._manager("ListUnitsByPatterns", "asas", [], patterns)
+            body = await self._calls.manager("ListUnitsByPatterns", "asas", [], patterns)
         except Refused as error:
             raise SystemdError("list", ", ".join(units), str(error)) from error
         states = {UnitName(entry[0]): listed_state(UnitName(entry[0]), entry) for entry in body[0]}
@@ -162,7 +160,7 @@ class DbusSystemd:
 
     async def start(self, unit: UnitName) -> Awaitable[str]:
         try:
-            job = await self._queue("StartUnit", unit)
+            job = await self._queue("StartUnit", "ss", unit, "replace")
         except Refused as error:
             self._known.distrust([unit])
             raise SystemdError("start", unit, str(error)) from error
@@ -171,15 +169,15 @@ class DbusSystemd:
 
     async def stop(self, unit: UnitName) -> Awaitable[str]:
         try:
-            return await self._queue("StopUnit", unit)
+            return await self._queue("StopUnit", "ss", unit, "replace")
         except Refused as error:
             if error.name != _NO_SUCH_UNIT:
                 raise SystemdError("stop", unit, str(error)) from error
             return ended_job(DONE)
 
-    async def _queue(self, member: str, unit: UnitName) -> Awaitable[str]:
+    async def _queue(self, member: str, signature: str, *body_sent: Any) -> Awaitable[str]:
         with self._jobs.queueing():
-            body = await self._manager(member, "ss", unit, "replace")
+            body = await self._calls.manager(member, signature, *body_sent)
             return self._jobs.job(str(body[0]))
 
     async def start_at(self, unit: UnitName, at_s: float) -> None:
@@ -194,31 +192,64 @@ class DbusSystemd:
             ["RemainAfterElapse", Variant("b", False)],
         ]
         try:
-            await self._manager(
-                "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "replace", properties, []
-            )
+            await self._calls.manager(*_TRANSIENT, name, "replace", properties, [])
         except Refused as error:
             raise SystemdError("start", name, str(error)) from error
+
+    async def execute(self, command: Command) -> SystemdState:
+        unit = command.unit
+        properties = [
+            [name, Variant(signature, value)]
+            for name, signature, value in transient_properties(command, by_user=self._user)
+        ]
+        try:
+            job = await self._queue(*_TRANSIENT, unit, "replace", properties, [])
+            return await self._ended(unit, await job)
+        except Refused as error:
+            if error.name == _UNIT_EXISTS:
+                await self.stop(unit)
+            raise SystemdError("start", unit, str(error)) from error
+        except asyncio.CancelledError:
+            await self._tidy(self.stop(unit))
+            raise
+        finally:
+            await self._tidy(self._calls.manager("UnrefUnit", "s", unit))
+
+    async def _ended(self, unit: UnitName, result: str) -> SystemdState:
+        """How a transient service ended that is still referred to, so that it is still there."""
+        if result == DONE:
+            return SystemdState(unit=unit, load="loaded", result=SUCCESS)
+        failed = SystemdState(unit=unit, load="loaded", active="failed", sub="failed")
+        wanted = [pair for pair in wanted_properties(failed) if pair[0] != UNIT_INTERFACE]
+        values = await asyncio.gather(*(self._calls.get(unit, *pair) for pair in wanted))
+        found = {pair[1]: v for pair, v in zip(wanted, values, strict=True) if v is not None}
+        return apply_properties(failed, found)
+
+    async def _tidy(self, last: Coroutine[Any, Any, Any]) -> None:
+        """Do that if systemd lets us; if not, the connection's end does as much."""
+        with contextlib.suppress(Refused, SystemdError, Unavailable, TimeoutError):
+            async with asyncio.timeout(TIDY_S):  # who ends does not wait for a busy systemd
+                await last
 
     async def _since_start(self, at_s: float) -> int:
         """The microseconds from systemd's start to the moment; systemd.timer(5), OnStartupSec=."""
         if self._began_us is None:
             name = "UserspaceTimestampMonotonic"
-            body = await self._call(MANAGER_PATH, PROPERTIES, "Get", "ss", MANAGER, name)
+            body = await self._calls.call(MANAGER_PATH, PROPERTIES, "Get", "ss", MANAGER, name)
             self._began_us = int(body[0].value)
         return max(1, int(at_s * 1e6) - self._began_us)
 
     async def matching(self, pattern: str) -> frozenset[UnitName]:
         try:
-            body = await self._manager("ListUnitsByPatterns", "asas", [], [pattern])
+            body = await self._calls.manager("ListUnitsByPatterns", "asas", [], [pattern])
         except Refused as error:
             raise SystemdError("list", pattern, str(error)) from error
         return frozenset(UnitName(entry[0]) for entry in body[0])
 
     async def active_since(self, unit: UnitName) -> float:
-        if await self._get(unit, UNIT_INTERFACE, "ActiveState") != "active":
+        if await self._calls.get(unit, UNIT_INTERFACE, "ActiveState") != "active":
             return 0.0
-        since_us = await self._get(unit, UNIT_INTERFACE, "ActiveEnterTimestampMonotonic")
+        since_us = await self._calls.get(unit, UNIT_INTERFACE, "ActiveEnterTimestampMonotonic")
         return float(since_us or 0) / 1e6
 
     async def forget(self, units: Sequence[UnitName]) -> None:
@@ -226,12 +257,12 @@ class DbusSystemd:
         for unit in units:
             if self._known.forget(unit).active == "failed":
                 with contextlib.suppress(Refused):  # not loaded: nothing is on record
-                    await self._manager("ResetFailedUnit", "s", unit)
+                    await self._calls.manager("ResetFailedUnit", "s", unit)
 
     async def _disable(self, units: Sequence[UnitName]) -> None:
         """One call for all; an unknown unit spoils it, so then each by itself."""
         try:
-            await self._manager("DisableUnitFiles", "asb", list(units), True)
+            await self._calls.manager("DisableUnitFiles", "asb", list(units), True)
         except Refused as error:
             if error.name != _NO_SUCH_UNIT:
                 raise SystemdError("disable", ", ".join(units), str(error)) from error
@@ -267,10 +298,10 @@ class DbusSystemd:
         if not units:
             return []
         try:
-            body = await self._manager("ListUnitsByNames", "as", list(units))
+            body = await self._calls.manager("ListUnitsByNames", "as", list(units))
         except Refused:
             if len(units) == 1:
-                return [(SystemdState(unit=units[0], load="error"), self._arrived)]
+                return [(SystemdState(unit=units[0], load="error"), self._calls.arrived)]
             parts = await asyncio.gather(*(self._list([unit]) for unit in units))
             return [state for part in parts for state in part]
         entries = zip(units, body[0], strict=True)  # the answer keeps the order of the question
@@ -279,20 +310,22 @@ class DbusSystemd:
     async def _complete(self, state: SystemdState) -> None:
         """Ask for the details of the state that a unit came to."""
         wanted = wanted_properties(state)
-        values = await asyncio.gather(*(self._get(state.unit, *pair) for pair in wanted))
+        values = await asyncio.gather(*(self._calls.get(state.unit, *pair) for pair in wanted))
         found = {pair[1]: v for pair, v in zip(wanted, values, strict=True) if v is not None}
         self._known.complete(state, found)
 
     async def fragments(self, units: Iterable[UnitName]) -> dict[UnitName, str]:
         names = list(units)
         paths = await asyncio.gather(
-            *(self._get(name, UNIT_INTERFACE, "FragmentPath") for name in names)
+            *(self._calls.get(name, UNIT_INTERFACE, "FragmentPath") for name in names)
         )
         return {name: str(path or "") for name, path in zip(names, paths, strict=True)}
 
     async def is_stopping(self) -> bool:
         try:
-            body = await self._call(MANAGER_PATH, PROPERTIES, "Get", "ss", MANAGER, "SystemState")
+            body = await self._calls.call(
+                MANAGER_PATH, PROPERTIES, "Get", "ss", MANAGER, "SystemState"
+            )
         except Refused as error:
             raise SystemdError("tell the state of", "the machine", str(error)) from error
         return bool(body[0].value == "stopping")
@@ -303,9 +336,8 @@ class DbusSystemd:
     # Signals
 
     def _received(self, message: Message) -> None:
-        self._arrived += 1
+        self._calls.count(message)
         if message.message_type is not MessageType.SIGNAL:
-            self._reply_at[message.reply_serial] = self._arrived
             return
         if message.member == "PropertiesChanged":
             self._properties_changed(message)
@@ -320,7 +352,7 @@ class DbusSystemd:
         unit = unit_of_path(message.path)
         if unit is not None and unit in self._known:
             values = {name: variant.value for name, variant in message.body[1].items()}
-            self._known.signal(unit, values, self._arrived)
+            self._known.signal(unit, values, self._calls.arrived)
             self._changed(frozenset({unit}))
 
     def _everything_changed(self) -> None:
@@ -329,57 +361,5 @@ class DbusSystemd:
 
     def _owner_changed(self, owner: str) -> None:
         """systemd left the bus or came back to it, as it does when it re-executes itself."""
-        if owner and self._bus is not None:
-            self._bus.disconnect()  # a new session subscribes and reads anew
-
-    # Calls
-
-    async def _get(self, unit: UnitName, interface: str, name: str) -> Any:
-        """A property's value, None if the unit has none by that name."""
-        try:
-            body = await self._call(unit_path(unit), PROPERTIES, "Get", "ss", interface, name)
-        except Refused:
-            return None
-        return body[0].value
-
-    async def _manager(
-        self, member: str, signature: str = "", *body: Any, timeout_s: float = CALL_S
-    ) -> "Body":
-        return await self._call(
-            MANAGER_PATH, MANAGER, member, signature, *body, timeout_s=timeout_s
-        )
-
-    async def _call(
-        self,
-        path: str,
-        interface: str,
-        member: str,
-        signature: str,
-        *body: Any,
-        destination: str = SYSTEMD,
-        timeout_s: float = CALL_S,
-    ) -> "Body":
-        message = Message(
-            destination=destination,
-            path=path,
-            interface=interface,
-            member=member,
-            signature=signature,
-            body=list(body),
-        )
-        async with self._slots:
-            bus = self._bus
-            if bus is None or not bus.connected:
-                raise Unavailable("there is no connection to systemd; it is being made anew")
-            try:
-                async with asyncio.timeout(timeout_s):  # wait_for makes a task of each call
-                    reply = await bus.call(message)
-            except _LOST as error:
-                raise Unavailable(f"systemd did not answer {member}: {error!r}") from error
-        if reply is None:
-            raise Unavailable(f"the connection to systemd ended during {member}")
-        arrived = self._reply_at.pop(reply.reply_serial, 0)
-        if reply.message_type is MessageType.ERROR:
-            text = str(reply.body[0]) if reply.body else ""
-            raise Refused(str(reply.error_name), text)
-        return Body(reply.body, arrived)
+        if owner:
+            self._calls.hang_up()  # a new session subscribes and reads anew

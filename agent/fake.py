@@ -2,8 +2,8 @@
 
 It reads real unit files and behaves as their few lines say: `sleep N` runs for N seconds on the
 loop's clock, `false` fails, a program that is not there ends with status 203, `Type=oneshot` and
-`RemainAfterExit=` are heeded, `ExecStop=sleep N` makes stopping slow. What was asked of it is in
-`calls`.
+`RemainAfterExit=` are heeded, `ExecStop=sleep N` makes stopping slow. A command that it executes
+may also be `test -e PATH`. What was asked of it is in `calls`.
 """
 
 import asyncio
@@ -15,14 +15,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from agent.fake_programs import EXITED, exit_status, run_command, sleep_s
 from agent.jobs import ended_job
-from agent.systemd import DONE, Changed, SystemdState
+from agent.systemd import DONE, Changed, Command, SystemdState
 from fleet.errors import InvalidUnit, SystemdError, Unavailable
 from fleet.names import UnitName, split_name
 from fleet.unit import UnitFile, parse_unit, read_unit
-
-_EXITED = 1
-_NO_PROGRAM = 203
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +64,7 @@ class FakeSystemd:
         self._starts: dict[UnitName, asyncio.Future[str]] = {}
         self._stops: dict[UnitName, asyncio.Future[str]] = {}
         self._timers: dict[UnitName, asyncio.TimerHandle] = {}
+        self._executed: dict[UnitName, asyncio.Event] = {}
         self._asked: set[UnitName] = set()
         self._failure: Unavailable | None = None
         self._told: list[Changed] = []
@@ -175,7 +174,7 @@ class FakeSystemd:
             self._stop_parts_of(unit)
             self._stops[unit] = asyncio.get_running_loop().create_future()
             loaded = self._memory.get(unit)
-            seconds = _sleep_s(loaded.file if loaded else None, "ExecStop") or 0.0
+            seconds = sleep_s(loaded.file if loaded else None, "ExecStop") or 0.0
             self.set_state(unit, active="deactivating", sub="stop-sigterm")
             self._after(seconds, unit, lambda: self._stopped(unit))
         return asyncio.shield(self._stops[unit])
@@ -197,9 +196,22 @@ class FakeSystemd:
             self._stop_others(loaded)
             self._begin(unit, loaded.file)
 
+    async def execute(self, command: Command) -> SystemdState:
+        unit = command.unit
+        self._enter("execute", unit, *command.words)
+        if unit in self._executed:
+            self._executed[unit].set()
+            raise SystemdError("start", unit, f"Unit {unit} was already loaded.")
+        stopped = self._executed[unit] = asyncio.Event()
+        try:
+            return await run_command(command, stopped)
+        finally:
+            del self._executed[unit]
+
     async def matching(self, pattern: str) -> frozenset[UnitName]:
         self._enter()
-        return frozenset(unit for unit in self._states if fnmatch(unit, pattern))
+        known = (*self._states, *self._executed)
+        return frozenset(unit for unit in known if fnmatch(unit, pattern))
 
     async def active_since(self, unit: UnitName) -> float:
         self._enter()
@@ -303,8 +315,8 @@ class FakeSystemd:
             self.set_state(unit, active="active", sub="running", result="success")
             self._finish(self._starts, unit, DONE)
             return
-        status = _exit_status(file)
-        seconds = _sleep_s(file, "ExecStart")
+        status = exit_status(file)
+        seconds = sleep_s(file, "ExecStart")
         if file.values("Service", "Type")[-1:] == ("oneshot",):
             self.set_state(unit, active="activating", sub="start", result="success")
             self._after(seconds or 0.0, unit, lambda: self._ran(unit, file, status))
@@ -333,7 +345,7 @@ class FakeSystemd:
             active="failed" if status else "inactive",
             sub="failed" if status else "dead",
             result="exit-code" if status else "success",
-            exit_code=_EXITED,
+            exit_code=EXITED,
             exit_status=status,
         )
 
@@ -354,18 +366,3 @@ class FakeSystemd:
 
 def _exists(path: str) -> bool:
     return os.path.exists(path)
-
-
-def _sleep_s(file: UnitFile | None, option: str) -> float | None:
-    """For how long the command sleeps, None if it does something else."""
-    words = [] if file is None else " ".join(file.values("Service", option)[-1:]).split()
-    if len(words) != 2 or os.path.basename(words[0]) != "sleep":
-        return None
-    return 1e9 if words[1] == "infinity" else float(words[1])
-
-
-def _exit_status(file: UnitFile) -> int:
-    program = (file.values("Service", "ExecStart")[-1].split() or [""])[0].lstrip("-@:+!")
-    if not os.path.exists(program):
-        return _NO_PROGRAM
-    return 1 if os.path.basename(program) == "false" else 0

@@ -12,8 +12,9 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from agent.binding import drop_in, drop_in_path
 from fleet.errors import InvalidRequest, InvalidUnit, Unavailable
@@ -29,11 +30,24 @@ _NEW = ".new"  # no unit's name starts with a dot and has no type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HealthNote:
+    """What came of a unit's HealthCommand, for the unit that came up at `since_s`.
+
+    `reason` is why it failed, empty if it did not, and `journal` has its last lines.
+    """
+
+    since_s: float
+    reason: str = ""
+    journal: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
     """How far a unit was brought: which contents systemd knows, and whether they were launched.
 
     `job` is the result of the start job, empty while it runs. Of a fenced unit it is noted under
-    which generation of the lease it was launched, and that it ended while that was good.
+    which generation of the lease it was launched, and that it ended while that was good. `health`
+    is there if a launched unit has a HealthCommand and that came to an end.
     """
 
     hash: str
@@ -41,6 +55,7 @@ class Note:
     job: str = ""
     lease: str = ""
     ended: bool = False
+    health: HealthNote | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +234,8 @@ def _encode_note(note: Note, boot_id: str) -> bytes:
     document = {"boot": boot_id, "hash": note.hash, "launched": note.launched, "job": note.job}
     if note.lease:
         document |= {"lease": note.lease, "ended": note.ended}
+    if note.health:
+        document["health"] = asdict(note.health)
     return json.dumps(document).encode()
 
 
@@ -233,6 +250,17 @@ def _decode_note(data: bytes, boot_id: str) -> Note | None:
         job=str(document["job"]),
         lease=str(document.get("lease", "")),
         ended=bool(document.get("ended", False)),
+        health=_decode_health(document.get("health")),
+    )
+
+
+def _decode_health(found: dict[str, Any] | None) -> HealthNote | None:
+    if found is None:
+        return None
+    return HealthNote(
+        since_s=float(found["since_s"]),
+        reason=str(found["reason"]),
+        journal=tuple(str(line) for line in found["journal"]),
     )
 
 

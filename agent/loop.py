@@ -71,7 +71,7 @@ class Agent:
         self._machine = machine
         self._mirror = Mirror(registry.store, registry.keys.schedule_of(machine))
         self._publisher = Publisher(registry, machine)
-        self._reporter = Reporter(systemd, self._publisher, machine, look=self._look)
+        self._reporter = Reporter(systemd, self._publisher, machine, local=units, look=self._look)
         self._fenced = FencedUnits(
             fence, Claims(registry.store, registry.keys, machine), local=units
         )

@@ -9,7 +9,8 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from agent.local import LocalUnit
+from agent.health import HealthChecks
+from agent.local import LocalUnit, LocalUnits
 from agent.publisher import Publisher
 from agent.report import (
     JOURNAL_LINES,
@@ -65,12 +66,14 @@ class Reporter:
         publisher: Publisher,
         machine: MachineId,
         *,
+        local: LocalUnits,
         look: Callable[[UnitName], Look | None],
     ) -> None:
         self._systemd = systemd
         self._publisher = publisher
         self._machine = machine
         self._look = look
+        self._health = HealthChecks(systemd, local, changed=lambda unit: self.touch((unit,)))
         self._touched: set[UnitName] = set()
         self._news = asyncio.Event()
         self._activations: dict[UnitName, tuple[float, bool]] = {}
@@ -94,6 +97,7 @@ class Reporter:
             for task in self._reading.values():
                 task.cancel()
             await asyncio.gather(*self._reading.values(), return_exceptions=True)
+            await self._health.close()
 
     async def _report(self) -> None:
         touched, self._touched = self._touched, set()
@@ -110,6 +114,7 @@ class Reporter:
             if look is None:
                 self._journals.pop(unit, None)
                 self._activations.pop(unit, None)
+                self._health.drop(unit)
                 self._publisher.drop(unit)
             elif unit in states:
                 self._report_unit(look, states[unit])
@@ -141,17 +146,18 @@ class Reporter:
             self.touch((unit,))
 
     def _put(self, look: Look, state: SystemdState, journal: tuple[str, ...]) -> None:
-        self._publisher.put(
-            unit_state(
-                self._machine,
-                look.local,
-                state,
-                starting=look.starting,
-                trouble=look.trouble,
-                wanted_hash=look.wanted_hash,
-                journal=journal,
-            )
+        told = unit_state(
+            self._machine,
+            look.local,
+            state,
+            starting=look.starting,
+            trouble=look.trouble,
+            wanted_hash=look.wanted_hash,
+            journal=journal,
         )
+        if look.local.requirements.health_command:
+            told = self._health.add(look.local, told)
+        self._publisher.put(told)
 
     def _is_read(self, state: SystemdState) -> bool:
         known = self._journals.get(state.unit)

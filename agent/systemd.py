@@ -53,6 +53,21 @@ class SystemdState:
         return self.active == "failed" or self.sub == "auto-restart"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command that is run as a service of its own, by the name of `unit`.
+
+    `user` and `group` are "" for systemd's own; after `limit_s` systemd ends it.
+    """
+
+    unit: UnitName
+    words: tuple[str, ...]
+    limit_s: float
+    user: str = ""
+    group: str = ""
+    description: str = ""
+
+
 class Systemd(Protocol):
     """The service manager of this machine.
 
@@ -100,6 +115,14 @@ class Systemd(Protocol):
 
         It does so whoever lives by then, at once if the moment has passed. Stopping the timer of
         the same name takes it back.
+        """
+        ...
+
+    async def execute(self, command: Command) -> SystemdState:
+        """Run the command to its end; how it ended, of which systemd keeps nothing but the journal.
+
+        One of the same name that runs is stopped, and this one refused. So is this one if the
+        caller is cancelled: a command runs no longer than somebody waits for it, or its limit.
         """
         ...
 

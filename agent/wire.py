@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from agent.systemd import SystemdState
+from agent.systemd import Command, SystemdState
 from fleet.names import UnitName, split_name
 
 SUCCESS = "success"
+# How long a command whose time is over has to end by itself.
+_STOP_S = 2.0
 UNIT_INTERFACE = "org.freedesktop.systemd1.Unit"
 _UNIT_PATH = "/org/freedesktop/systemd1/unit/"
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
@@ -95,6 +97,26 @@ def wanted_properties(state: SystemdState) -> tuple[tuple[str, str], ...]:
         wanted.append((type_interface(state.unit), "ExecMainCode"))
         wanted.append((type_interface(state.unit), "ExecMainStatus"))
     return tuple(wanted)
+
+
+def transient_properties(command: Command, *, by_user: bool) -> list[tuple[str, str, Any]]:
+    """What makes a transient oneshot of a command: (property, signature, value).
+
+    It is kept, also when it has failed, as long as whoever started it refers to it. A user's own
+    systemd (`by_user`) cannot make it another user's.
+    """
+    program, words = command.words[0], list(command.words)
+    owner = {} if by_user else {"User": command.user, "Group": command.group}
+    return [
+        ("Description", "s", command.description or str(command.unit)),
+        ("Type", "s", "oneshot"),
+        ("ExecStart", "a(sasb)", [[program, words, False]]),
+        ("TimeoutStartUSec", "t", max(1, int(command.limit_s * 1e6))),
+        ("TimeoutStopUSec", "t", int(_STOP_S * 1e6)),
+        ("AddRef", "b", True),
+        ("CollectMode", "s", "inactive-or-failed"),
+        *((name, "s", value) for name, value in owner.items() if value),
+    ]
 
 
 def apply_properties(state: SystemdState, changed: Mapping[str, Any]) -> SystemdState:

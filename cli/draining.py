@@ -67,7 +67,8 @@ def _judge_arrival(report: UnitReport, where: str) -> Verdict:
     for state in report.states:
         if state.machine == report.machine and state.has_failed:
             stays = f"Unit {report.name} stays on {where}, because it fails on {there}:"
-            words = f"    {state.result or state.load}: fleetctl status {report.name}"
+            cause = state.told_health or state.result or state.load
+            words = f"    {cause}: fleetctl status {report.name}"
             lines = (stays, *(f"    {line}" for line in state.journal), words)
             return Failed(lines, JOB_FOLLOWS_S)
     return Pending(f"it goes when it is up on {there}")

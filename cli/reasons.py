@@ -54,7 +54,8 @@ def _word(answer: MachineAnswer, told: Why) -> str:
     if answer.is_leaving:
         return f"is leaving: {answer.reason}"
     if answer.has_it:
-        return f"has it: {answer.reason}" if answer.reason else "has it"
+        health = f"; {answer.health}" if answer.health else ""
+        return f"has it: {answer.reason}{health}" if answer.reason else f"has it{health}"
     if answer.reason:
         return f"cannot: {answer.reason}"
     others = f"{answer.load} other unit{'' if answer.load == 1 else 's'} there"
@@ -87,4 +88,5 @@ def _state(state: UnitState, report: UnitReport) -> str:
     since = f" since {wall_time(state.since_s)}" if state.since_s else ""
     result = f", {state.result}" if state.result not in ("", "success") else ""
     status = f" ({state.exit_status})" if state.exit_status and result else ""
-    return f"{state.active} ({state.sub}) on {where}{since}{result}{status}"
+    health = f", {state.told_health}" if state.told_health else ""
+    return f"{state.active} ({state.sub}) on {where}{since}{result}{status}{health}"

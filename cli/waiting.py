@@ -223,7 +223,7 @@ def _judge_launched(report: UnitReport, state: UnitState, goal: Goal) -> Verdict
         stands_s = JOB_FOLLOWS_S if not state.job else JOURNAL_FOLLOWS_S
         settled = state.job and state.journal
         return Failed(failure_lines(report, state), 0.0 if settled else stands_s)
-    return Pending(f"{state.active or 'unknown'} ({state.sub or 'unknown'}) on {where}")
+    return Pending(f"{how_far(state)} on {where}")
 
 
 def _judge_loaded(report: UnitReport, state: UnitState, goal: Goal) -> Verdict:
@@ -269,6 +269,12 @@ def still_at(states: Iterable[UnitState], report: UnitReport) -> str:
     )
 
 
+def how_far(state: UnitState) -> str:
+    """How far a unit has come that is on its way."""
+    health = f", {state.told_health}," if state.told_health else ""
+    return f"{state.active or 'unknown'} ({state.sub or 'unknown'}){health}"
+
+
 def _is_unloadable(state: UnitState) -> bool:
     return state.load not in ("loaded", "")
 
@@ -290,6 +296,8 @@ def failure_lines(report: UnitReport, state: UnitState) -> tuple[str, ...]:
 def _what_happened(state: UnitState, where: str) -> str:
     if _is_unloadable(state):
         return f"cannot be loaded on {where}: {state.load}"
+    if state.has_come_up:
+        return f"came up on {where}, but {state.told_health}"
     cause = state.result if state.result != "success" else ""
     if not cause and state.job not in ("", "done"):
         cause = f"its start ended with {state.job}"
@@ -302,6 +310,8 @@ def _what_follows(report: UnitReport, state: UnitState) -> str:
     stays = f"It stays {report.desired} in the cluster"
     if _is_unloadable(state):
         return f"{stays}; correct the file, then: fleetctl start --replace {name}"
+    if state.has_come_up:
+        return f"{stays} and is left as it is; to try again: fleetctl restart {name}"
     if state.sub.startswith("auto-restart"):
         again = "systemd starts it again there (Restart=); to end that"
         return f"{stays} and {again}: fleetctl stop {name}"

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from cli.tables import legend
-from cli.waiting import Failed, Pending, Reached, Verdict, failure_lines, still_at
+from cli.waiting import Failed, Pending, Reached, Verdict, failure_lines, how_far, still_at
 from fleet.api.reports import UnitReport
 from fleet.states import UnitState
 
@@ -53,7 +53,7 @@ def _active(report: UnitReport) -> Verdict:
     if waited_for:
         where = legend(waited_for[0], report.addresses.get(waited_for[0], ""))
         state = states.get(waited_for[0])
-        how = f"{state.active or 'not there yet'} ({state.sub})" if state else "not there yet"
+        how = how_far(state) if state and state.active else "not there yet"
         return Pending(f"{how} on {where}")
     places = ", ".join(legend(m, report.addresses.get(m, "")) for m in wanted)
     return Reached(f"Unit {report.name} active on {places}")

@@ -2,8 +2,9 @@
 
 Theory of operation. Instances of a template, or the rows of a global unit, whose new contents say
 MaxUnavailable take them in batches: an update waits as long as so many of them are not up. One
-with its new contents counts as up once it has been active for ActiveFor. When one fails with them,
-the others keep what they have until the units are changed again. Updates of what is not up anyway
+with its new contents counts as up once it has been active, and healthy if it has a HealthCommand,
+for ActiveFor. When one fails with them, the others keep what they have until the units are changed
+again. Updates of what is not up anyway
 never wait: they can only mend it. Everything is read from the rows and states there are, so it
 goes on under another leader, who only counts ActiveFor from its own beginning.
 """
@@ -79,7 +80,7 @@ def roll_out(
         held = [(e.row.unit, e.row.machine) for e in kind if e.is_outdated and e.is_up]
         fails = _failure(kind)
         if fails is not None:
-            refusals.update((unit, _why_not(fails.row)) for unit, _ in held)
+            refusals.update((unit, _why_not(fails)) for unit, _ in held)
             waiting.update(held)
             continue
         settling = _settling(kind, up_at_s, now_s)
@@ -147,8 +148,9 @@ def kind_of(unit: UnitName) -> UnitName:
     return split_name(unit).template or unit
 
 
-def _why_not(failed: Assignment) -> str:
+def _why_not(failed: _Entry) -> str:
+    health = failed.state.told_health if failed.state is not None else ""
     return (
-        f"{failed.unit} fails with its new contents on machine {short(failed.machine)}, "
-        "and the others keep theirs"
+        f"{failed.row.unit} fails with its new contents on machine {short(failed.row.machine)}"
+        f"{f' ({health})' if health else ''}, and the others keep theirs"
     )

@@ -7,6 +7,7 @@ over a malformed value in silence (and so ran the unit anywhere), it is refused 
 
 import difflib
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -37,6 +38,8 @@ _PREFER = ("Prefer",)
 _MAX_PER_MACHINE = ("MaxPerMachine",)
 _MAX_UNAVAILABLE = ("MaxUnavailable",)
 _ACTIVE_FOR = ("ActiveFor",)
+_HEALTH_COMMAND = ("HealthCommand",)
+_HEALTH_TIMEOUT = ("HealthTimeout",)
 _CPU = ("CPU",)
 _MEMORY = ("Memory",)
 _GLOB_OPTIONS = frozenset(_CONFLICTS + _REPLACES)
@@ -53,6 +56,8 @@ KNOWN_OPTIONS = frozenset(
     + _MAX_PER_MACHINE
     + _MAX_UNAVAILABLE
     + _ACTIVE_FOR
+    + _HEALTH_COMMAND
+    + _HEALTH_TIMEOUT
     + _CPU
     + _MEMORY
 )
@@ -60,6 +65,8 @@ KNOWN_OPTIONS = frozenset(
 # What a unit asks for is compared with every other unit by every engine: more than this is no wish.
 MAX_WORDS = 256
 MAX_LETTERS = 8192
+
+DEFAULT_HEALTH_TIMEOUT_S = 30.0
 
 _TRUE = frozenset({"true", "yes", "1", "on", "t"})
 _FALSE = frozenset({"false", "no", "0", "off", "f", ""})
@@ -78,7 +85,8 @@ class Requirements:
     """What a unit asks for: each metadata key has the values any of which will do.
 
     All conditions have to be met. `spread` and `prefer` only order the machines that suit. Counts
-    of instances are those of the unit's template; 0 is no limit.
+    of instances are those of the unit's template; 0 is no limit. `health_command` is a program and
+    its arguments, empty for none.
     """
 
     machine_id: str | None = None
@@ -93,6 +101,8 @@ class Requirements:
     max_per_machine: int = 0
     max_unavailable: int = 0
     active_for_s: float = 0.0
+    health_command: tuple[str, ...] = ()
+    health_timeout_s: float = DEFAULT_HEALTH_TIMEOUT_S
     spread: tuple[str, ...] = ()
     prefer: tuple[Preference, ...] = ()
 
@@ -124,8 +134,8 @@ def read_requirements(options: Iterable[UnitOption], name: str | None = None) ->
     pooled: dict[str, list[tuple[str, UnitOption]]] = {}
     for option in _modest(options):
         unit = _literal_name(name) if option.name in _GLOB_OPTIONS and name else name
-        for value in _words(option.value):
-            pooled.setdefault(option.name, []).append((_expand(value, unit), option))
+        for value in _words(option):
+            pooled.setdefault(option.name, []).append((expand(value, unit), option))
 
     def values(names: tuple[str, ...]) -> list[tuple[str, UnitOption]]:
         return [pair for key in names for pair in pooled.get(key, ())]
@@ -157,6 +167,8 @@ def read_requirements(options: Iterable[UnitOption], name: str | None = None) ->
         max_per_machine=last(_MAX_PER_MACHINE, _count, 0),
         max_unavailable=last(_MAX_UNAVAILABLE, _count, 0),
         active_for_s=last(_ACTIVE_FOR, parse_duration, 0.0),
+        health_command=last(_HEALTH_COMMAND, _command, ()),
+        health_timeout_s=last(_HEALTH_TIMEOUT, _time_limit, DEFAULT_HEALTH_TIMEOUT_S),
         spread=tuple(dict.fromkeys(_read(_key, *pair) for pair in values(_SPREAD))),
         prefer=tuple(_read(_preference, *pair) for pair in values(_PREFER)),
     )
@@ -166,7 +178,7 @@ def _modest(options: Iterable[UnitOption]) -> Iterator[UnitOption]:
     """The options; raises InvalidUnit once there is more than an engine wants to compare."""
     words = letters = 0
     for option in options:
-        words += len(_words(option.value))
+        words += len(_words(option))
         letters += len(option.value)
         if words > MAX_WORDS or letters > MAX_LETTERS:
             raise InvalidUnit(
@@ -256,12 +268,13 @@ def split_values(value: str) -> list[str]:
     return [*values, "".join(current)]
 
 
-def _words(value: str) -> list[str]:
-    """The values of an option that may go on over several lines.
+def _words(option: UnitOption) -> list[str]:
+    """The values of an option that may go on over several lines; a command is one, quotes and all.
 
     Empty ones beside others are slips of the blank key, and asking for nothing is not meant.
     """
-    values = split_values(value.replace("\\\n", " ").strip())
+    text = option.value.replace("\\\n", " ").strip()
+    values = [text] if option.name in _HEALTH_COMMAND else split_values(text)
     return [word for word in values if word] or values[:1]
 
 
@@ -271,7 +284,8 @@ def _nearest(name: str) -> str | None:
     return by_lower[near[0]] if near else None
 
 
-def _expand(value: str, name: str | None) -> str:
+def expand(value: str, name: str | None) -> str:
+    """The value with `%n %N %p %i` as they are for the unit of that name, if it is one."""
     if name is None or "." not in name:
         return value
     parts = split_name(name)
@@ -321,6 +335,20 @@ def _count(value: str) -> int:
     if not re.fullmatch("[0-9]{1,6}", value) or not int(value):
         raise ValueError("write a number from 1 on")
     return int(value)
+
+
+def _time_limit(value: str) -> float:
+    limit_s = parse_duration(value)
+    if not limit_s:
+        raise ValueError("write how long it may take, for example 30s")
+    return limit_s
+
+
+def _command(value: str) -> tuple[str, ...]:
+    words = tuple(shlex.split(value))  # its ValueError says which quote is open
+    if words and not words[0].startswith("/"):
+        raise ValueError("it begins with the full path of a program, without a prefix")
+    return words
 
 
 def _key(value: str) -> str:

@@ -16,6 +16,15 @@ _BROKEN = frozenset({"not-found", "bad-setting", "error", "masked"})
 _SUCCESS = frozenset({"success", "exec-condition", ""})
 
 
+class Health(StrEnum):
+    """What a unit's HealthCommand said since it came up; of a unit without one it is not asked."""
+
+    NOT_ASKED = ""
+    CHECKING = "checking"
+    OK = "ok"
+    FAILED = "failed"
+
+
 class TargetState(StrEnum):
     """How far a unit should go, or has gone: stored only, loaded on a machine, launched there."""
 
@@ -40,7 +49,8 @@ class UnitState:
     `current` is how far the agent has brought it; `load`, `active` and `sub` are systemd's own
     words. `result`, `exit_status` and `journal` (its last lines) tell of a failure; `job` is the
     result of the last start job (systemd's `JobRemoved`), empty while it runs. `since_s` is when
-    `active` last changed, in seconds since the epoch, 0 if unknown.
+    `active` last changed, in seconds since the epoch, 0 if unknown. `health_reason` is how the
+    HealthCommand ended last, if not well; once it has failed, `journal` has its last lines.
     """
 
     unit: UnitName
@@ -55,9 +65,16 @@ class UnitState:
     result: str = ""
     exit_status: str = ""
     journal: tuple[str, ...] = ()
+    health: Health = Health.NOT_ASKED
+    health_reason: str = ""
 
     @property
     def is_up(self) -> bool:
+        """Whether the unit has come up, and its HealthCommand, if it has one, said so as well."""
+        return self.has_come_up and self.health in (Health.NOT_ASKED, Health.OK)
+
+    @property
+    def has_come_up(self) -> bool:
         """Whether systemd has the unit active, or has run it to its end with success.
 
         One that was not to run, as its `Condition...=` says, looks just like one that ran.
@@ -69,16 +86,27 @@ class UnitState:
         return self._has_ended and self.job == "done" and self.result in _SUCCESS
 
     @property
+    def told_health(self) -> str:
+        """What there is to say of the unit's health, as half a sentence; "" if that is nothing."""
+        reason = f": {self.health_reason}" if self.health_reason else ""
+        if self.health is Health.CHECKING:
+            return f"its health is being checked{reason}"
+        return f"its HealthCommand failed{reason}" if self.health is Health.FAILED else ""
+
+    @property
     def has_failed(self) -> bool:
         """Whether systemd cannot load the unit, gave it up, or waits to try it once more.
 
-        A launched unit that has ended is always either up or failed, so waiting for it ends.
+        So has one that came up and was not healthy in time. A launched unit that has ended is up or
+        failed as soon as its health is known, so waiting for it ends.
         """
         if self.load in _BROKEN or self.active == "failed":
             return True
+        if self.has_come_up:
+            return self.health is Health.FAILED
         if self.sub.startswith("auto-restart"):
             return self.result != "success"
-        return self._has_ended and not self.is_up
+        return self._has_ended
 
     @property
     def _has_ended(self) -> bool:
@@ -89,7 +117,7 @@ class UnitState:
 
 def encode_state(state: UnitState) -> dict[str, Any]:
     """The state as stored under its key, which itself names unit and machine."""
-    return {
+    document = {
         "hash": state.hash,
         "current": state.current.value,
         "load": state.load,
@@ -101,6 +129,9 @@ def encode_state(state: UnitState) -> dict[str, Any]:
         "exit_status": state.exit_status,
         "journal": list(state.journal),
     }
+    if state.health:
+        document |= {"health": state.health.value, "health_reason": state.health_reason}
+    return document
 
 
 def decode_state(unit: UnitName, machine: MachineId, document: Mapping[str, Any]) -> UnitState:
@@ -118,4 +149,6 @@ def decode_state(unit: UnitName, machine: MachineId, document: Mapping[str, Any]
         result=str(document.get("result", "")),
         exit_status=str(document.get("exit_status", "")),
         journal=tuple(str(line) for line in document.get("journal", ())),
+        health=Health(document.get("health", "")),
+        health_reason=str(document.get("health_reason", "")),
     )

@@ -57,6 +57,7 @@ def command(
 
     A global unit is shown on every machine that has it. The exit status is systemctl's: 3 if the
     unit does not run, 4 if there is none. The first whose status is not 0 is the last one shown.
+    That a unit's HealthCommand failed, or is being asked, is told below.
     """
     return asyncio.run(show(settings, units, wanted=machine, ssh_port=ssh_port))
 
@@ -106,10 +107,34 @@ async def _show_unit(client: "FleetClient", errands: "Errands", name: UnitName, 
         click.echo(await absence(client, name, sight, "loaded"), err=True)
         return _EXIT_NOT_RUNNING if sight.unit else _EXIT_NO_UNIT
     try:
-        return await _show_places(errands, name, places)
+        status = await _show_places(errands, name, places)
+        for line in await health_lines(client, sight, places):
+            click.echo(line)
+        return status
     except FleetError as error:
         click.echo(str(error), err=True)
         return EXIT_NO_SSH
+
+
+async def health_lines(
+    client: "FleetClient", sight: Sight, places: "Sequence[Machine]"
+) -> list[str]:
+    """What systemd there cannot know: that the unit's HealthCommand failed, or is being asked."""
+    unit = sight.unit
+    if unit is None or all(option.name != "HealthCommand" for option in unit.options):
+        return []
+    from cli.tables import legend
+
+    shown = {machine.id: machine for machine in places}
+    async with aclosing(client.watch([unit.name])) as reports:
+        async for report in reports:
+            return [
+                f"Health on {legend(state.machine, shown[state.machine].address)}: "
+                f"{state.told_health}"
+                for state in report.states
+                if state.machine in shown and state.told_health
+            ]
+    return []
 
 
 async def _show_places(errands: "Errands", name: UnitName, places: "Sequence[Machine]") -> int:

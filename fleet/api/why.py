@@ -20,7 +20,8 @@ class MachineAnswer:
     """What one machine has to say to a unit.
 
     `reason` is why the unit is here, if it is, or else why it cannot be; empty if it could be.
-    `load` is the number of other units that are scheduled here.
+    `load` is the number of other units that are scheduled here. `health` says so if the unit's
+    HealthCommand is being asked here, or failed.
     """
 
     machine: MachineId
@@ -29,6 +30,7 @@ class MachineAnswer:
     is_leaving: bool = False
     reason: str = ""
     load: int = 0
+    health: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,7 @@ def _answer(cluster: Cluster, name: UnitName, machine: MachineId) -> MachineAnsw
     closed = f"it is {there.cordon.told}" if there.cordon else ""
     able = closed or able_to_run(name, asked, there, neighbours).reason
     reason = row.reason if row else able
+    states = (s for s in cluster.states_of(name) if s.machine == machine)
     return MachineAnswer(
         machine=machine,
         address=there.address,
@@ -89,6 +92,7 @@ def _answer(cluster: Cluster, name: UnitName, machine: MachineId) -> MachineAnsw
         is_leaving=row is not None and row.leaving,
         reason=reason,
         load=len(neighbours.keys() - {name}),
+        health=next((state.told_health for state in states), ""),
     )
 
 
@@ -120,6 +124,7 @@ def encode_why(told: Why) -> Document:
                 leaving=answer.is_leaving,
                 reason=answer.reason,
                 load=answer.load,
+                health=answer.health,
             )
             for answer in told.machines
         ],
@@ -154,4 +159,5 @@ def _decode_answers(documents: Iterable[object]) -> Iterable[MachineAnswer]:
             is_leaving=flag(found, "leaving"),
             reason=text_of(found, "reason"),
             load=int(number(found, "load")),
+            health=text_of(found, "health"),
         )

@@ -237,6 +237,38 @@ def test_new_contents_are_taken_one_at_a_time_and_not_at_all_after_a_failure(
         assert "2222" in operator.show(row.machine, row.unit, "ExecStart")["ExecStart"]
 
 
+def test_update_stops_at_new_contents_that_are_not_healthy_and_nothing_else_does(
+    operator: Operator,
+) -> None:
+    names = [f"well@{number}" for number in (1, 2, 3)]
+    rolling = "MaxUnavailable=1\nHealthTimeout=2s\nHealthCommand="
+    as_its_user = '/bin/sh -c "test $(id -un) = nobody"'
+    operator.service("well@.service", service="User=nobody", fleet=rolling + as_its_user)
+    operator.ok("start", *names)
+
+    operator.service("well@.service", "sleep 2222", fleet=f"{rolling}/bin/ls /run/well-%i")
+    failed = operator.fleetctl("start", "--replace", *names)
+
+    assert failed.returncode == 1
+    ill = "its HealthCommand failed: exit-code (code=exited, status=2)"
+    assert "Unit well@1.service came up on" in failed.stderr
+    assert f"but {ill}" in failed.stderr
+    assert "cannot access '/run/well-1'" in failed.stderr
+    assert failed.stderr.count("fails with its new contents") == 2, failed.stderr
+    home = operator.home("well@1.service")
+    assert ill in operator.ok("why", "well@1")
+    assert ill in operator.ok("status", "well@1", tunnel="fleet3")
+    with operator.assert_untouched():
+        operator.sandbox.run(home, ["systemctl", "restart", "fleet"], check=True)
+        eventually(lambda: ill in operator.ok("why", "well@1"))
+    left = operator.sandbox.run(home, ["systemctl", "list-units", "--all", "fleet-health@*"])
+    assert "0 loaded units listed" in left.stdout
+
+    operator.service("well@.service", "sleep 2222", fleet=f"{rolling}/bin/true")
+    operator.ok("start", "--replace", *names)
+    assert len(operator.homes("well@1.service")) == 1
+
+
 def test_unit_that_died_is_listed_as_it_is_and_not_started_again(operator: Operator) -> None:
     operator.service("web.service")
     operator.ok("start", "web")

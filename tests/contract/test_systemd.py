@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,7 +19,7 @@ import pytest
 from agent.binding import drop_in_path, drop_ins_directory
 from agent.dbus import DbusSystemd
 from agent.fake import FakeSystemd
-from agent.systemd import DONE, Systemd, SystemdState
+from agent.systemd import DONE, Command, Systemd, SystemdState
 from cli.sandbox.cluster import Sandbox
 from fleet.errors import SystemdError
 from fleet.names import UnitName
@@ -498,6 +499,100 @@ async def test_timer_that_is_stopped_starts_nothing(kind: str, folder: Path) -> 
         assert await world.systemd.matching("fence-4.timer") == frozenset()
         await asyncio.sleep(1.0)
         assert await world.systemd.active_since(lease) > 0
+
+
+def command(name: str, *words: str, limit_s: float = DEADLINE_S, user: str = "") -> Command:
+    return Command(unit=UnitName(f"{name}.service"), words=words, limit_s=limit_s, user=user)
+
+
+async def test_command_that_succeeds_is_gone(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        for _ in range(8):  # more often than `StartLimitBurst=` lets a unit start
+            ended = await world.systemd.execute(command("fleet-c@a@1.service", "/bin/true"))
+            assert (ended.active, ended.result) == ("inactive", "success")
+        await gone(world, "fleet-c@*")
+
+
+async def test_command_that_fails_says_how_and_is_gone(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        for words, status in ((("/bin/false",), 1), (("/nonexistent/program",), 203)):
+            ended = await world.systemd.execute(command("fleet-c-fails", *words))
+            assert (ended.active, ended.result) == ("failed", "exit-code")
+            assert (ended.exit_code, ended.exit_status) == (1, status)
+            await gone(world, "fleet-c-fails*")
+        assert not any(names and "fleet-c-fails.service" in names for names in world.told)
+
+
+async def test_command_is_run_anew_each_time(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        path = folder / "flag"
+        asked = command("fleet-c-test", "/usr/bin/test", "-e", str(path))
+        assert (await world.systemd.execute(asked)).exit_status == 1
+        path.touch()
+        assert (await world.systemd.execute(asked)).active == "inactive"
+        path.unlink()
+
+
+async def test_command_that_takes_too_long_is_ended(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        ended = await world.systemd.execute(
+            command("fleet-c-slow", "/bin/sleep", "60", limit_s=0.3)
+        )
+
+        assert (ended.active, ended.result) == ("failed", "timeout")
+        assert (ended.exit_code, ended.exit_status) == (2, signal.SIGTERM)
+        await gone(world, "fleet-c-slow*")
+
+
+async def test_command_ends_when_nobody_waits_for_it(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        running = asyncio.create_task(
+            world.systemd.execute(command("fleet-c-left", "/bin/sleep", "60"))
+        )
+        await until_known(world, "fleet-c-left*", frozenset({UnitName("fleet-c-left.service")}))
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        await gone(world, "fleet-c-left*")
+
+
+async def test_command_of_a_name_that_is_taken_takes_its_turn(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        earlier = asyncio.create_task(
+            world.systemd.execute(command("fleet-c-twice", "/bin/sleep", "60"))
+        )
+        await until_known(world, "fleet-c-twice*", frozenset({UnitName("fleet-c-twice.service")}))
+        later = command("fleet-c-twice", "/bin/true")
+        with pytest.raises(SystemdError, match=r"fleet-c-twice\.service"):
+            await world.systemd.execute(later)
+
+        await earlier
+        await gone(world, "fleet-c-twice*")
+        assert (await world.systemd.execute(later)).active == "inactive"
+
+
+async def gone(world: World, pattern: str) -> None:
+    await until_known(world, pattern, frozenset())
+
+
+async def until_known(world: World, pattern: str, units: frozenset[UnitName]) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + DEADLINE_S
+    while (found := await world.systemd.matching(pattern)) != units:
+        assert loop.time() < deadline, f"still {found}"
+        await asyncio.sleep(0.01)
+
+
+if INSIDE in os.environ:
+
+    @pytest.mark.systemd
+    async def test_command_runs_as_its_user() -> None:
+        async with world_of("dbus", Path("/run/fleet-test")) as world:
+            test = ("/bin/sh", "-c", "test $(id -un) = nobody")
+            as_nobody = await world.systemd.execute(command("fleet-c-who", *test, user="nobody"))
+            as_root = await world.systemd.execute(command("fleet-c-who", *test))
+
+        assert (as_nobody.active, as_root.exit_status) == ("inactive", 1)
 
 
 async def test_machine_is_not_stopping(kind: str, folder: Path) -> None:

@@ -25,7 +25,7 @@ _FOLDERS = {
 _THIRD_PARTY = {
     "httpx": ("fleet/store/etcd*.py", "fleet/api/link.py"),
     "aiohttp": ("fleet/api/server.py", "fleet/api/exchange.py"),
-    "dbus_fast": ("agent/bus.py", "agent/dbus.py"),
+    "dbus_fast": ("agent/bus.py", "agent/calls.py", "agent/dbus.py"),
     "asyncssh": ("cli/tunnel/*",),
     "click": ("cli/*",),
     "tabulate": ("cli/tables.py",),

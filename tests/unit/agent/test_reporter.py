@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from agent.fake import FakeSystemd
-from agent.local import LocalUnit, Note
+from agent.local import LocalUnit, LocalUnits, Note
 from agent.publisher import Publisher
 from agent.report import Trouble
 from agent.reporter import Look, Reporter
@@ -37,11 +38,12 @@ VAIN = Trouble(reason="it was linked in vain", refused=True)
     ],
 )
 async def test_unit_unknown_to_systemd_is_reported_once_that_is_news(
-    look: Look, reported: bool
+    look: Look, reported: bool, tmp_path: Path
 ) -> None:
     systemd, machine = FakeSystemd(), MachineId("a" * 32)
     publisher = Publisher(Registry(MemoryStore(), Keys()), machine)
-    reporter = Reporter(systemd, publisher, machine, look=lambda _: look)
+    local = LocalUnits(tmp_path, boot_id="boot-1")
+    reporter = Reporter(systemd, publisher, machine, local=local, look=lambda _: look)
     task = asyncio.create_task(reporter.run())
 
     reporter.touch([UNIT])

@@ -19,7 +19,7 @@ from cli.waiting import (
 from fleet.api.reports import ReportedAssignment, UnitReport
 from fleet.machine import MachineId
 from fleet.names import UnitName
-from fleet.states import TargetState, UnitState
+from fleet.states import Health, TargetState, UnitState
 
 HERE = MachineId("113f16a7aaaaaaaaaaaaaaaaaaaaaaaa")
 THERE = MachineId("2222bbbbaaaaaaaaaaaaaaaaaaaaaaaa")
@@ -98,6 +98,13 @@ def _started_with(**changes: object) -> UnitReport:
             Pending("its machine 113f16a7... is held (see fleetctl hold): they vanished"),
             id="its machine is held",
         ),
+        pytest.param(
+            _started_with(health=Health.CHECKING, health_reason="timeout"),
+            _START,
+            Pending(f"active (running), its health is being checked: timeout, on {LEGEND}"),
+            id="its health is checked",
+        ),
+        pytest.param(_started_with(health=Health.OK), _START, _STARTED, id="healthy"),
         pytest.param(
             replace(_LAUNCHED, states=(), addresses={}, fence="it is fenced, and waits"),
             _START,
@@ -273,6 +280,22 @@ def test_report_is_judged(report: UnitReport, goal: Goal, verdict: Verdict) -> N
             ),
             0.0,
             id="nothing to execute",
+        ),
+        pytest.param(
+            {
+                "health": Health.FAILED,
+                "health_reason": "exit-code (code=exited, status=7)",
+                "journal": ("connection refused",),
+            },
+            (
+                f"Unit web.service came up on {LEGEND}, but its HealthCommand failed: "
+                "exit-code (code=exited, status=7)",
+                "    connection refused",
+                "It stays launched in the cluster and is left as it is; "
+                "to try again: fleetctl restart web.service",
+            ),
+            0.0,
+            id="not healthy",
         ),
         pytest.param(
             {

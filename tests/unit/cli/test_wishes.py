@@ -9,7 +9,7 @@ from cli.wishes import Wish, judge_wish
 from fleet.api.reports import ReportedAssignment, UnitReport
 from fleet.machine import MachineId
 from fleet.names import UnitName
-from fleet.states import TargetState, UnitState
+from fleet.states import Health, TargetState, UnitState
 
 HERE = MachineId("113f16a7aaaaaaaaaaaaaaaaaaaaaaaa")
 THERE = MachineId("2222bbbbaaaaaaaaaaaaaaaaaaaaaaaa")
@@ -45,6 +45,7 @@ EVERYWHERE = replace(
 )
 GONE = UnitReport(name=UP.unit)
 LEAVING = ReportedAssignment(machine=THERE, target=TargetState.LAUNCHED, leaving=True)
+ILL = replace(UP, health=Health.FAILED)
 AGAIN = replace(FAILED, active="activating", sub="auto-restart")
 
 
@@ -73,6 +74,14 @@ AGAIN = replace(FAILED, active="activating", sub="auto-restart")
             id="a copy that leaves does not count",
         ),
         pytest.param(replace(RUNS, states=(FAILED,)), "active", Failed, "exit-code", id="failed"),
+        pytest.param(
+            replace(RUNS, states=(replace(UP, health=Health.CHECKING),)),
+            "active",
+            Pending,
+            "its health is being checked",
+            id="its health is checked",
+        ),
+        pytest.param(replace(RUNS, states=(ILL,)), "active", Failed, "HealthCommand", id="ill"),
         pytest.param(replace(RUNS, states=(AGAIN,)), "active", Pending, "auto-restart", id="again"),
         pytest.param(GONE, "active", Failed, "destroyed meanwhile", id="destroyed meanwhile"),
         pytest.param(RUNS, "inactive", Pending, "still active (running)", id="it still runs"),

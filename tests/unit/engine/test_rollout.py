@@ -5,6 +5,7 @@ from dataclasses import replace
 from engine.losses import EngineMemory
 from fleet.cluster import Cluster, UnitRecord
 from fleet.names import UnitName
+from fleet.states import Health
 from tests.unit.engine.worlds import (
     all_up,
     carried_out,
@@ -99,6 +100,40 @@ def test_new_contents_have_to_be_up_for_a_while() -> None:
     assert updated(carried_out(up, due.tasks)) == ["1", "2"]
     fallen = planned(failing(up, "w@1.service"), early.memory, now_s=110.0)
     assert [task.kind for task in fallen.tasks] == ["refuse"] * 4
+
+
+def test_new_contents_have_to_be_healthy() -> None:
+    new = instances("MaxUnavailable=1", "ActiveFor=10s", "HealthCommand=/bin/check", version="2")
+    begun = settled(with_units(running(), *new))
+    checking = with_health(begun, Health.CHECKING, "exit-code")
+    assert (updated(settled(checking)), planned(checking, now_s=100.0).wake_at_s) == (["1"], None)
+    healthy = with_health(begun, Health.OK)
+    seen = planned(healthy, now_s=200.0)
+    assert (seen.tasks, seen.wake_at_s) == ((), 210.0)
+    assert updated(carried_out(healthy, planned(healthy, seen.memory, now_s=210.0).tasks)) == [
+        "1",
+        "2",
+    ]
+
+
+def test_units_stay_as_they_are_when_one_is_not_healthy_with_new_contents() -> None:
+    new = instances("MaxUnavailable=1", "HealthCommand=/bin/check", version="2")
+    ill = with_health(settled(with_units(running(), *new)), Health.FAILED, "exit-code (status=1)")
+    stopped = settled(ill)
+    assert updated(stopped) == ["1"]
+    assert reasons_of(stopped, "w@3.service") == {
+        "": "w@1.service fails with its new contents on machine m1 (its HealthCommand failed: "
+        "exit-code (status=1)), and the others keep theirs"
+    }
+
+
+def with_health(cluster: Cluster, health: Health, reason: str = "") -> Cluster:
+    """The cluster with every unit active, and those with new contents as healthy as that."""
+    states = (
+        replace(state, health=health, health_reason=reason) if state.hash == "hash-2" else state
+        for state in all_up(cluster).states
+    )
+    return replace(cluster, states=tuple(states))
 
 
 def test_global_unit_takes_new_contents_machine_by_machine() -> None:

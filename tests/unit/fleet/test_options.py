@@ -147,6 +147,21 @@ def test_metadata_has_choices_for_each_key(lines: list[str], metadata: dict[str,
         ),
         pytest.param(["X-Replaces=a"], Requirements(), id="Replaces has no legacy name"),
         pytest.param(["X-Global=true"], Requirements(), id="Global has no legacy name"),
+        pytest.param(
+            ["HealthCommand=/bin/true", "HealthCommand=/bin/curl -fsS \\", "  http://[::1]:80/"],
+            Requirements(health_command=("/bin/curl", "-fsS", "http://[::1]:80/")),
+            id="the last HealthCommand counts, and goes on over lines",
+        ),
+        pytest.param(
+            ["""HealthCommand="/opt/my app/check" '--name' "a b\""""],
+            Requirements(health_command=("/opt/my app/check", "--name", "a b")),
+            id="the quotes of a HealthCommand are its own",
+        ),
+        pytest.param(
+            ["HealthCommand=/bin/true", "HealthCommand=", "HealthTimeout=1m30s"],
+            Requirements(health_timeout_s=90.0),
+            id="an empty HealthCommand is none",
+        ),
         pytest.param(["machineid=a"], Requirements(), id="case counts"),
     ],
 )
@@ -194,6 +209,11 @@ def test_global_is_false_when_nobody_asks() -> None:
         pytest.param("Conflicts=a[", "has a [ without its ]", id="a class without end"),
         pytest.param("Conflicts=ok b[]", "malformed", id="the second glob of a line"),
         pytest.param("Replaces=a\\ ", "lone backslash", id="an escape of nothing"),
+        pytest.param("HealthCommand=curl x", "full path of a program", id="no path"),
+        pytest.param("HealthCommand=-/bin/true", "without a prefix", id="a prefix"),
+        pytest.param("HealthCommand=/bin/true 'x", "No closing quotation", id="an open quote"),
+        pytest.param("HealthTimeout=0", "how long it may take", id="no time at all"),
+        pytest.param("HealthTimeout=soon", "is no duration", id="a time that is none"),
     ],
 )
 def test_malformed_value_is_refused_with_its_line(line: str, message: str) -> None:
@@ -237,12 +257,17 @@ def test_specifiers_are_kept_without_a_name() -> None:
 
 def test_specifiers_are_expanded_in_every_option() -> None:
     asked = _asked(
-        "MachineMetadata=host=%i", "Conflicts=%p@* %n", "Replaces=old-%p.*", name="web@1.service"
+        "MachineMetadata=host=%i",
+        "Conflicts=%p@* %n",
+        "Replaces=old-%p.*",
+        "HealthCommand=/opt/%p/check --unit %n 80%i",
+        name="web@1.service",
     )
 
     assert asked.metadata == {"host": {"1"}}
     assert asked.conflicts == ("web@*", "web@1.service")
     assert asked.replaces == ("old-web.*",)
+    assert asked.health_command == ("/opt/web/check", "--unit", "web@1.service", "801")
 
 
 def test_template_may_ask_for_its_instance() -> None:

@@ -1,13 +1,14 @@
 """What a unit's state means, for what systemd 252 was seen to report of each kind of unit."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from fleet.errors import MALFORMED, InvalidRequest
 from fleet.machine import MachineId
 from fleet.names import UnitName
-from fleet.states import TargetState, UnitState, decode_state, encode_state, parse_target
+from fleet.states import Health, TargetState, UnitState, decode_state, encode_state, parse_target
 
 
 def _state(
@@ -129,6 +130,28 @@ def test_unit_that_was_not_launched_is_not_up(current: TargetState) -> None:
     assert _state("loaded failed failed", current=current).has_failed
 
 
+@pytest.mark.parametrize(
+    ("health", "up", "failed", "told"),
+    [
+        pytest.param(Health.NOT_ASKED, True, False, "", id="it has no command"),
+        pytest.param(Health.CHECKING, False, False, "its health is being checked: no", id="asked"),
+        pytest.param(Health.OK, True, False, "", id="healthy"),
+        pytest.param(Health.FAILED, False, True, "its HealthCommand failed: no", id="not healthy"),
+    ],
+)
+@pytest.mark.parametrize("words", ["loaded active running", "loaded inactive dead"])
+def test_health_is_a_part_of_being_up(
+    words: str, health: Health, up: bool, failed: bool, told: str
+) -> None:
+    state = replace(_state(words, job="done"), health=health, health_reason="no")
+
+    assert (state.is_up, state.has_failed, state.told_health) == (up, failed, told)
+
+
+def test_state_without_a_health_command_says_nothing_of_health() -> None:
+    assert not any("health" in key for key in encode_state(_state("loaded active running")))
+
+
 def test_state_comes_back_as_it_was_stored() -> None:
     state = UnitState(
         unit=UnitName("web.service"),
@@ -143,6 +166,8 @@ def test_state_comes_back_as_it_was_stored() -> None:
         result="exit-code",
         exit_status="203/EXEC",
         journal=("one", "two"),
+        health=Health.FAILED,
+        health_reason="timeout",
     )
 
     stored = json.loads(json.dumps(encode_state(state)))
@@ -157,6 +182,7 @@ def test_state_comes_back_as_it_was_stored() -> None:
         pytest.param({"since": "yesterday"}, id="a time that is none"),
         pytest.param({"since": 10**400}, id="a time beyond all times"),
         pytest.param({"journal": 7}, id="a journal that is a number"),
+        pytest.param({"health": "so so"}, id="a health that is none"),
         pytest.param({"hash": None, "current": None}, id="nothing at all"),
     ],
 )

@@ -12,6 +12,7 @@ from subprocess import PIPE
 
 import pytest
 
+from fleet.states import Health
 from tests.unit.cli.fleetctl.cluster import HERE, LEGEND, Cluster, Fleetctl, wait_until
 
 WEB = "[Service]\nExecStart=/bin/sleep 100\n"
@@ -40,6 +41,26 @@ def test_why_says_who_asked_and_where_it_is(fleetctl: Fleetctl, running: Cluster
     assert lines[0].startswith("wanted    launched, as root@here asked on ")
     assert lines[1:4] == ["asks for  MachineMetadata=disk=ssd", f"outcome   it is on {LEGEND}", ""]
     assert lines[4] == f"{LEGEND}  has it"
+
+
+def test_start_and_why_and_history_say_that_a_unit_is_not_healthy(
+    fleetctl: Fleetctl, cluster: Cluster
+) -> None:
+    Path("web.service").write_text(f"{WEB}[X-Fleet]\nHealthCommand=/bin/false\n")
+    cluster.failing["web.service"] = {
+        "active": "active",
+        "sub": "running",
+        "result": "success",
+        "health": Health.FAILED,
+        "health_reason": "exit-code (code=exited, status=1)",
+    }
+    ill = "its HealthCommand failed: exit-code (code=exited, status=1)"
+
+    started = fleetctl("start", "web")
+    assert (started.status, started.out) == (1, "")
+    assert f"Unit web.service came up on {LEGEND}, but {ill}\n" in started.err
+    assert fleetctl("why", "web").out.splitlines()[-1] == f"{LEGEND}  has it; {ill}"
+    assert ill in fleetctl("history", "web").out.splitlines()[-1]
 
 
 def test_why_says_what_keeps_a_unit_from_each_machine(fleetctl: Fleetctl, running: Cluster) -> None:
