@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from cli.carrying import Cluster, Patience, each_unit, say, send, settle, stored_units, warn
 from cli.creation import Created, CreationFailed, Wanted, create_all, read_local
-from cli.plans import TARGETS, plan_bring, plan_rollback, plan_submit
+from cli.plans import TARGETS, Plan, plan_bring, plan_rollback, plan_submit
 from cli.selection import is_global_file
 from fleet.api.schema import Unit
 from fleet.errors import FleetError
@@ -19,11 +19,13 @@ async def bring(
     replace: bool,
     patience: Patience,
     rollback: bool = False,
+    max_unavailable: int = 0,
 ) -> int:
     """Submit, load or start the units that the arguments name; the exit status.
 
     With `rollback`, replaced units get their former contents back if any unit does not come to its
-    goal. Raises CreationFailed, with nothing sent, if any of them cannot be.
+    goal. New contents are taken by `max_unavailable` of a kind at a time, 0 leaving that to them,
+    on the way back too. Raises CreationFailed, with nothing sent, if any of them cannot be.
     """
     created, stored = await prepare(client, arguments, verb=verb, replace=replace)
     if verb == "submit":
@@ -35,12 +37,14 @@ async def bring(
                 say([f"Unit {one.name} {'' if everywhere else 'inactive'}"])
         return 0
     plan = plan_bring(created, stored, TARGETS[verb], patient=patience.attempts > 0)
+    plan = plan.at_a_time(max_unavailable)
     await send(client, plan.changes, verb=verb)
     if await settle(client, plan, verb=verb, patience=patience):
         return 0
     if rollback:
         replaced = [one.name for one in created if one.file is not None and one.name in stored]
-        await _go_back(client, [stored[name] for name in replaced], patience)
+        back = plan_rollback([stored[name] for name in replaced]).at_a_time(max_unavailable)
+        await _go_back(client, back, patience)
     return 1
 
 
@@ -60,12 +64,11 @@ async def prepare(
     return created, stored
 
 
-async def _go_back(client: Cluster, former: Sequence[Unit], patience: Patience) -> None:
-    """Give the units the contents and target states that they had, and wait for that."""
-    if not former:
+async def _go_back(client: Cluster, plan: Plan, patience: Patience) -> None:
+    """Give units the contents and target states that they had, and wait for that."""
+    if not plan.changes:
         return
-    plan = plan_rollback(former)
-    warn([f"Going back to the former contents of {' '.join(unit.name for unit in former)}"])
+    warn([f"Going back to the former contents of {' '.join(each.name for each in plan.changes)}"])
     await send(client, plan.changes, verb="start")
     await settle(client, plan, verb="start", patience=patience)
 

@@ -105,6 +105,17 @@ def attempts_flag(function: _Function) -> _Function:
     )(patient)
 
 
+def unavailable_option(help_text: str) -> Callable[[_Function], _Function]:
+    """--max-unavailable, with what the verb does about it."""
+    return click.option(
+        "--max-unavailable",
+        cls=Option,
+        type=click.IntRange(1, 999_999),
+        metavar="N",
+        help=help_text,
+    )
+
+
 def creation_flags(function: _Function) -> _Function:
     """--replace, and --sign, which fleet 1.0 took and passed over."""
 

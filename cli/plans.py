@@ -5,7 +5,7 @@ changes are one request.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cli.creation import Created
 from cli.selection import is_global, is_global_file
@@ -36,6 +36,13 @@ class Plan:
     def loud(self) -> list[UnitName]:
         """The units whose success is worth a line."""
         return [name for name, goal in self.goals.items() if not goal.quiet]
+
+    def at_a_time(self, count: int) -> "Plan":
+        """The plan whose new contents are taken by so many of a kind at a time; 0: as they say."""
+        changes = (
+            replace(change, max_unavailable=count if change.file else 0) for change in self.changes
+        )
+        return replace(self, changes=tuple(changes))
 
 
 def plan_submit(created: Iterable[Created]) -> Plan:

@@ -31,7 +31,8 @@ class UnitRecord:
 
     `hash` names the canonical text, `file` the author's own text in the store. `options` is its
     `[X-Fleet]` section. `source` names the folder it was applied from, "" for none. `revision` is
-    that of the last change, 0 before it is stored.
+    that of the last change, 0 before it is stored. `max_unavailable` is what whoever brought the
+    contents said, 0 for nothing; it counts in `requirements`, where the smaller of both stands.
     """
 
     name: UnitName
@@ -46,6 +47,7 @@ class UnitRecord:
     created: int = 0
     requirements: Requirements = field(default_factory=Requirements)
     problem: str = ""
+    max_unavailable: int = 0
 
     @property
     def is_global(self) -> bool:
@@ -192,6 +194,7 @@ def encode_unit(record: UnitRecord) -> bytes:
         by=record.by,
         at=record.at_s,
         **({"source": record.source} if record.source else {}),
+        **({"max_unavailable": record.max_unavailable} if record.max_unavailable else {}),
     )
 
 
@@ -212,12 +215,19 @@ def decode_unit(name: UnitName, value: bytes) -> UnitRecord:
         by=str(document.get("by", "")),
         at_s=float(document.get("at", 0.0)),
         source=str(document.get("source", "")),
+        max_unavailable=int(document.get("max_unavailable", 0)),
     )
     try:
         asked = read_requirements((UnitOption(SECTION, *pair) for pair in options), name)
     except InvalidUnit as error:
         return replace(record, problem=str(error))
-    return replace(record, requirements=asked)
+    return replace(record, requirements=at_most_unavailable(asked, record.max_unavailable))
+
+
+def at_most_unavailable(asked: Requirements, limit: int) -> Requirements:
+    """What is asked for, with so many unavailable at a time at most; 0 is no limit."""
+    limits = [each for each in (asked.max_unavailable, limit) if each]
+    return replace(asked, max_unavailable=min(limits)) if limit else asked
 
 
 def encode_assignment(row: Assignment) -> bytes:

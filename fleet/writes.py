@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from fleet.cluster import UnitRecord, decode_unit, encode_unit
+from fleet.cluster import UnitRecord, at_most_unavailable, decode_unit, encode_unit
 from fleet.errors import MALFORMED, Conflict, NotFound
 from fleet.keys import Keys
 from fleet.names import UnitName
@@ -28,7 +28,8 @@ class UnitChange:
     New contents without a target state make the unit inactive, as in fleet 1.0. Contents that
     systemd reads the same (other comments, other blanks) are stored and change nothing else, but
     not if they are `rendered`: made from options, they are nobody's own text. `source` names the
-    folder that the unit comes from; None leaves that as it is.
+    folder that the unit comes from; None leaves that as it is. `max_unavailable` has new contents
+    taken by so many of a kind at a time, as MaxUnavailable= in them would; 0 leaves it to that.
     """
 
     name: UnitName
@@ -37,6 +38,7 @@ class UnitChange:
     destroy: bool = False
     rendered: bool = False
     source: str | None = None
+    max_unavailable: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,7 @@ def merge_changes(changes: Iterable[UnitChange]) -> list[UnitChange]:
             target=change.target or before.target,
             rendered=change.rendered if change.file else before.rendered,
             source=before.source if change.source is None else change.source,
+            max_unavailable=(change if change.file else before).max_unavailable,
         )
     return list(merged.values())
 
@@ -178,7 +181,10 @@ def _new_record(change: UnitChange, file: UnitFile, old: UnitRecord | None) -> U
         target=change.target or TargetState.INACTIVE,
         options=tuple((option.name, option.value) for option in options),
         source=before if change.source is None else change.source,
-        requirements=read_requirements(options, change.name),
+        requirements=at_most_unavailable(
+            read_requirements(options, change.name), change.max_unavailable
+        ),
+        max_unavailable=change.max_unavailable,
     )
 
 

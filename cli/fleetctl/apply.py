@@ -6,7 +6,7 @@ from cli.carrying import Patience
 from cli.connect import run_connected
 from cli.folders.applying import Wish, apply, diff
 from cli.folders.options import name_option, paths_argument, prune_flag, source_option
-from cli.options import examples, patience_flags
+from cli.options import examples, patience_flags, unavailable_option
 from cli.settings import Settings
 
 
@@ -15,6 +15,7 @@ from cli.settings import Settings
         "fleetctl apply units/                   # create, update, and wait",
         "fleetctl apply --dry-run units/         # only show it, as diff does",
         "fleetctl apply --prune units/           # destroy what units/ no longer has",
+        "fleetctl apply --max-unavailable 1 units/   # new contents, one by one",
         "fleetctl apply --if-revision 4711 units/    # just what diff showed",
         "fleetctl apply base/ prod/              # drop-ins in prod/, units in base/",
     )
@@ -30,6 +31,7 @@ from cli.settings import Settings
     metavar="N",
     help="Only if no unit has changed since that revision (from diff).",
 )
+@unavailable_option("N of a kind take new contents at a time, as MaxUnavailable= in them.")
 @click.option("--yes", is_flag=True, help="Destroy many units, or all, without being asked.")
 @patience_flags
 @click.pass_obj
@@ -42,6 +44,7 @@ def command(
     prune: bool,
     dry_run: bool,
     if_revision: int | None,
+    max_unavailable: int | None,
     yes: bool,
     patience: Patience,
 ) -> int:
@@ -54,7 +57,13 @@ def command(
     are no longer in it; never those that somebody else started.
     """
     wish = Wish(
-        paths=paths, name=name, source=source, prune=prune, at_revision=if_revision, is_sure=yes
+        paths=paths,
+        name=name,
+        source=source,
+        prune=prune,
+        at_revision=if_revision,
+        is_sure=yes,
+        max_unavailable=max_unavailable or 0,
     )
     if dry_run:
         return run_connected(settings, lambda client: diff(client, wish))

@@ -8,7 +8,7 @@ from cli.bringing import bring
 from cli.carrying import Cluster, CommandFailed, Patience, selected_units, send, settle, warn
 from cli.completion.candidates import placeable_units
 from cli.connect import run_connected
-from cli.options import Option, attempts_flag, examples, units_argument
+from cli.options import attempts_flag, examples, unavailable_option, units_argument
 from cli.plans import Plan, plan_restart_start, plan_restart_stop
 from cli.selection import is_global, is_pattern
 from cli.settings import Settings
@@ -24,13 +24,7 @@ from fleet.errors import InvalidRequest, Unavailable
     )
 )
 @units_argument(placeable_units)
-@click.option(
-    "--max-unavailable",
-    cls=Option,
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Restart N units at a time, and no more after a failure.",
-)
+@unavailable_option("Restart N units at a time, and no more after a failure.")
 @attempts_flag
 @click.pass_obj
 def command(

@@ -64,6 +64,7 @@ class Wish:
     prune: bool = False
     at_revision: int | None = None
     is_sure: bool = False
+    max_unavailable: int = 0
 
 
 class _Session:
@@ -135,7 +136,7 @@ async def _send(client: Cluster, session: _Session) -> Difference:
     wish = session.wish
     for attempt in range(_ATTEMPTS):
         difference = await session.difference(client)
-        changes = difference.changes(prune=wish.prune)
+        changes = difference.changes(prune=wish.prune, max_unavailable=wish.max_unavailable)
         destroys = wish.prune and bool(difference.orphans)
         if attempt == 0 and destroys and not wish.is_sure:
             _ask(session, difference)

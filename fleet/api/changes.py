@@ -21,6 +21,8 @@ MetadataChange = tuple[MachineId, str, str | None]
 MAX_VALUES = 2_000_000
 # Metadata is for constraints to compare; this keeps a machine's share of the store small.
 MAX_METADATA_BYTES = 4096
+# As MaxUnavailable= takes it (`fleet.options`).
+MAX_UNAVAILABLE = 999_999
 _METADATA_PATH = re.compile(r"/([^/]{1,255})/metadata/([A-Za-z0-9_.-]{1,255})")
 
 
@@ -50,9 +52,15 @@ def unit_change(asked: Unit) -> UnitChange:
         raise InvalidRequest(
             f'cannot activate template "{name}": submit it, and name an instance of it'
         )
-    source = asked.source if asked.source is None else check_source(asked.source)
+    if asked.max_unavailable > (MAX_UNAVAILABLE if file else 0):
+        raise InvalidRequest(f"{name}: maxUnavailable goes with contents, up to {MAX_UNAVAILABLE}")
     return UnitChange(
-        name=name, file=file, target=asked.desired, rendered=asked.text is None, source=source
+        name=name,
+        file=file,
+        target=asked.desired,
+        rendered=asked.text is None,
+        source=asked.source if asked.source is None else check_source(asked.source),
+        max_unavailable=asked.max_unavailable,
     )
 
 

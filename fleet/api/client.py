@@ -352,7 +352,13 @@ def _cordon_of(machine: MachineId) -> str:
 
 def _asked(change: "UnitChange") -> Unit:
     text = change.file.text if change.file else None
-    return Unit(name=change.name, text=text, desired=change.target, source=change.source)
+    return Unit(
+        name=change.name,
+        text=text,
+        desired=change.target,
+        source=change.source,
+        max_unavailable=change.max_unavailable if text else 0,
+    )
 
 
 def _change_document(change: "UnitChange") -> dict[str, Any]:

@@ -75,6 +75,14 @@ def flag(document: Mapping[str, Any], member: str) -> bool:
     return document.get(member) is True
 
 
+def count(document: Mapping[str, Any], member: str) -> int:
+    """A number of things; 0 if it is left out."""
+    value = document.get(member, 0)
+    if type(value) is not int or value < 0:
+        raise InvalidRequest(f"unable to decode body: {member} has to be a number of things")
+    return value
+
+
 def number(document: Mapping[str, Any], member: str) -> float:
     value = document.get(member)
     if value is None:

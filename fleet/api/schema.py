@@ -1,15 +1,15 @@
 """The documents of the HTTP API and the values they stand for.
 
 `Unit`, `ListedState` and machines are fleet 1.0's entities, member for member: keys in alphabetical
-order, and what is empty left out. `Unit.text` and `Unit.source` are ours; original clients pass
-over members they do not know.
+order, and what is empty left out. `Unit.text`, `Unit.source` and `Unit.max_unavailable` are ours;
+original clients pass over members they do not know.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from fleet.api.members import Document, array, mapping, number, present, target_of, text_of
+from fleet.api.members import Document, array, count, mapping, number, present, target_of, text_of
 from fleet.cluster import Hold
 from fleet.cluster import decode_hold as decode_stored_hold
 from fleet.errors import MALFORMED, InvalidRequest, InvalidUnit
@@ -30,7 +30,8 @@ class Unit:
     """A unit as the API shows it and takes it.
 
     `text` is the author's own text, where it was given or asked for; `source` what the unit is to
-    belong to, None for no word on that. A name read from a request has not been checked yet.
+    belong to, None for no word on that; `max_unavailable` goes with new contents that are given, 0
+    for no word on that. A name read from a request has not been checked yet.
     """
 
     name: UnitName
@@ -40,6 +41,7 @@ class Unit:
     current: TargetState | None = None
     machine: MachineId | None = None
     source: str | None = None
+    max_unavailable: int = 0
 
     @property
     def file(self) -> UnitFile | None:
@@ -85,6 +87,7 @@ def encode_unit(unit: Unit) -> Document:
         currentState=unit.current and unit.current.value,
         machineID=unit.machine,
         source=unit.source,
+        maxUnavailable=unit.max_unavailable or None,
     )
 
 
@@ -99,6 +102,7 @@ def decode_unit(document: object) -> Unit:
         current=target_of(found, "currentState"),
         machine=MachineId(text_of(found, "machineID")) or None,
         source=None if found.get("source") is None else text_of(found, "source"),
+        max_unavailable=count(found, "maxUnavailable"),
     )
 
 

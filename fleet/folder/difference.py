@@ -80,8 +80,11 @@ class Difference:
     adopted: tuple[UnitName, ...] = ()
     unchanged: int = 0
 
-    def changes(self, *, prune: bool) -> tuple[UnitChange, ...]:
-        """What to ask of the cluster; `prune` destroys what the source no longer has."""
+    def changes(self, *, prune: bool, max_unavailable: int = 0) -> tuple[UnitChange, ...]:
+        """What to ask of the cluster; `prune` destroys what the source no longer has.
+
+        So many of a kind may be down at a time for their new contents; 0 leaves that to them.
+        """
         source = self.source or None
         wanted = [
             UnitChange(
@@ -89,6 +92,7 @@ class Difference:
                 file=one.desired.file if one.rewrites else None,
                 target=one.desired.target,
                 source=source,
+                max_unavailable=max_unavailable if one.rewrites else 0,
             )
             for one in self.differing
             if one.desired is not None

@@ -214,9 +214,9 @@ def test_new_contents_are_taken_one_at_a_time_and_not_at_all_after_a_failure(
     ready = "ExecStartPre=/bin/sleep 0.3"
     operator.service("roll@.service", "sleep 1111")
     operator.ok("start", *names)
-    operator.service("roll@.service", "sleep 2222", service=ready, fleet="MaxUnavailable=1")
+    operator.service("roll@.service", "sleep 2222", service=ready)
 
-    operator.ok("start", "--replace", *names)
+    operator.ok("start", "--replace", "--max-unavailable", "1", *names)
 
     begun, ended = [], []
     for row in operator.rows("roll@*"):

@@ -1,6 +1,7 @@
 """The registry: what it writes, in which transactions, and what it refuses to write."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -91,6 +92,34 @@ async def test_apply_of_new_contents_alone_makes_the_unit_inactive_as_ever() -> 
     assert await reg.apply([new(file=unit("/bin/true"))], by="alice") == {WEB: True}
     record = (await reg.cluster()).units[WEB]
     assert (record.target, record.hash) == (INACTIVE, unit("/bin/true").hash)
+
+
+@pytest.mark.parametrize(
+    ("in_file", "said", "counts"),
+    [
+        pytest.param("", 0, 0, id="nobody says anything"),
+        pytest.param("", 2, 2, id="the change alone"),
+        pytest.param("MaxUnavailable=3", 0, 3, id="the file alone"),
+        pytest.param("MaxUnavailable=3", 2, 2, id="the change says less"),
+        pytest.param("MaxUnavailable=1", 2, 1, id="the file says less"),
+    ],
+)
+async def test_limit_of_a_change_counts_until_there_are_other_contents(
+    in_file: str, said: int, counts: int
+) -> None:
+    reg = registry()
+
+    async def limit() -> int:
+        return (await reg.cluster()).units[WEB].requirements.max_unavailable
+
+    file = unit(extra=f"[X-Fleet]\n{in_file}\n")
+    await reg.apply([replace(new(file=file), max_unavailable=said)], by="alice")
+    assert await limit() == counts
+    await reg.apply([UnitChange(name=WEB, target=LAUNCHED)], by="alice")
+    await reg.apply([new(file=file, target=LAUNCHED)], by="alice")
+    assert await limit() == counts
+    await reg.apply([new(file=unit("/bin/true"), target=LAUNCHED)], by="alice")
+    assert await limit() == 0
 
 
 async def test_apply_of_what_is_so_already_writes_nothing() -> None:

@@ -66,6 +66,11 @@ class Cluster:
 
         return self.do(read)
 
+    def limit(self, name: str) -> int:
+        """How many of the unit's kind may be down at a time for its contents, 0 for no limit."""
+        record = self.do(lambda registry: registry.cluster()).units[UnitName(name)]
+        return record.requirements.max_unavailable
+
     def events(self) -> int:
         """How many changes the registry has noted."""
 

@@ -77,6 +77,29 @@ def test_rollback_needs_something_to_go_back_to_and_to_wait_for(
     assert fleetctl("start", *flags, "web").status == 2
 
 
+def test_replaced_units_take_their_contents_so_many_at_a_time_and_go_back_alike(
+    fleetctl: Fleetctl, cluster: Cluster
+) -> None:
+    _write("web.service")
+    fleetctl("start", "web")
+    _write("web.service", OTHER)
+    _write("new.service")
+    fleetctl("start", "--replace", "--max-unavailable", "2", "web", "new")
+    assert [cluster.limit(name) for name in ("web.service", "new.service")] == [2, 2]
+    _write("web.service", f"{WEB}Nice=1\n")
+    cluster.failing["web.service"] = {"active": "failed", "sub": "failed", "result": "exit-code"}
+    fleetctl("start", "--replace", "--rollback", "--max-unavailable", "1", "web")
+    assert (cluster.text("web.service"), cluster.limit("web.service")) == (OTHER, 1)
+
+
+@pytest.mark.parametrize("flags", [("1",), ("0", "--replace"), ("many", "--replace")])
+def test_number_at_a_time_is_one_and_goes_with_replace(
+    fleetctl: Fleetctl, flags: tuple[str, ...]
+) -> None:
+    _write("web.service")
+    assert fleetctl("start", "web", "--max-unavailable", *flags).status == 2
+
+
 def test_start_of_a_started_unit_says_nothing(fleetctl: Fleetctl, cluster: Cluster) -> None:
     _write("web.service")
     fleetctl("start", "web")

@@ -72,6 +72,18 @@ def test_diff_of_what_is_so_exits_with_nothing_to_say(fleetctl: Fleetctl) -> Non
     assert outcome.out.startswith("1 unchanged (revision ")
 
 
+def test_apply_has_new_contents_taken_so_many_at_a_time(
+    fleetctl: Fleetctl, cluster: Cluster
+) -> None:
+    write("units/web.service")
+    write("units/db.service")
+    fleetctl("apply", "units")
+    write("units/web.service", OTHER)
+    outcome = fleetctl("apply", "--max-unavailable", "1", "units")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert [cluster.limit(name) for name in ("web.service", "db.service")] == [1, 0]
+
+
 def test_other_comments_are_shown_and_stored_and_start_nothing(
     fleetctl: Fleetctl, cluster: Cluster
 ) -> None:

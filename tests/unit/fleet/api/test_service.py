@@ -799,6 +799,27 @@ async def test_change_at_another_revision_is_refused(revision: str, status: int)
     assert await api.contents() == before
 
 
+async def test_limit_goes_with_contents() -> None:
+    api = Api()
+    asked = {"name": "a.service", "text": TEXT, "maxUnavailable": 2}
+    assert (await api.ask("PATCH", "/units", [asked])).status == 200
+    record = (await api.registry.cluster()).units[UnitName("a.service")]
+    assert record.requirements.max_unavailable == 2
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, "1", True, 10**6, 10**400])
+async def test_limit_that_is_none_is_refused(wrong: object) -> None:
+    asked = {"name": "a.service", "text": TEXT, "maxUnavailable": wrong}
+    assert (await Api().ask("PATCH", "/units", [asked])).status == 400
+
+
+async def test_limit_without_contents_is_refused() -> None:
+    api = Api()
+    await api.put("a.service", options=OPTIONS, desiredState="loaded")
+    asked = {"name": "a.service", "desiredState": "launched", "maxUnavailable": 1}
+    assert (await api.ask("PATCH", "/units", [asked])).status == 400
+
+
 async def test_source_that_is_no_line_of_text_is_refused() -> None:
     asked = [{"name": "a.service", "options": OPTIONS, "source": "a\nb"}]
     assert (await Api().ask("PATCH", "/units", asked)).status == 400
