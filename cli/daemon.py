@@ -26,8 +26,8 @@ from engine.election import ElectionSettings
 from engine.foresee import foresee
 from engine.leading import EngineSettings
 from engine.loop import Engine
+from engine.moving import Rebalancer
 from engine.plan import PlanSettings
-from engine.rebalancing import rebalance
 from fleet import __version__
 from fleet.api.server import ApiServer
 from fleet.api.tcp import ServerFiles, server_context
@@ -143,7 +143,7 @@ class Daemon:
             tls=_api_tls(config),
             insecure_tcp=config.api_insecure,
             foresee=foresee,
-            rebalance=rebalance,
+            rebalancer=Rebalancer(registry),
         )
         self._handle_signals()
         sockets = listen_sockets()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cli.carrying import say, warn
-from cli.following import follow
+from cli.following import Judge, follow
 from cli.selection import is_global
 from cli.tables import legend
 from cli.waiting import (
@@ -100,7 +100,7 @@ async def drain(
         await client.cordon(machine.id, why=why, drain=True)
     while coming := coming | await _newcomers(client, machines, leavers | coming):
         leavers |= coming
-        verdicts |= await _follow(client, coming, limit_s)
+        verdicts |= await follow_leavers(client, coming, judge=judge_leaving, limit_s=limit_s)
         coming = {}
     for machine in machines:
         mine = {name: v for name, v in verdicts.items() if leavers[name] == machine.id}
@@ -115,16 +115,22 @@ async def _newcomers(client: "FleetClient", machines: Sequence[Machine], known: 
     return {name: machine for name, machine in found.items() if name not in known}
 
 
-async def _follow(
-    client: "FleetClient", leavers: Leavers, limit_s: float | None
+async def follow_leavers(
+    client: "FleetClient",
+    leavers: Leavers,
+    *,
+    judge: Judge[MachineId],
+    limit_s: float | None,
 ) -> Mapping[UnitName, Verdict]:
+    """The verdict of every unit on leaving its machine, each told as soon as it stands."""
+
     def tell(name: UnitName, verdict: Reached | Failed) -> None:
         if isinstance(verdict, Reached):
             say([verdict.line])
         else:
             warn(verdict.lines)
 
-    verdicts = await follow(client, leavers, settled=tell, judge=judge_leaving, limit_s=limit_s)
+    verdicts = await follow(client, leavers, settled=tell, judge=judge, limit_s=limit_s)
     for name, verdict in verdicts.items():
         if isinstance(verdict, Pending):
             warn([f"Unit {name} has not left within the time: {verdict.reason}"])
@@ -135,11 +141,11 @@ def _tell(machine: Machine, verdicts: Mapping[UnitName, Verdict]) -> None:
     gone = sum(isinstance(verdict, Reached) for verdict in verdicts.values())
     where = legend(machine.id, machine.address)
     if gone == len(verdicts):
-        say([f"Drained {where}: {_units(gone)} left it"])
+        say([f"Drained {where}: {count_units(gone)} left it"])
     else:
         stay = len(verdicts) - gone
-        warn([f"Not drained {where}: {_units(gone)} left it, {stay} still there"])
+        warn([f"Not drained {where}: {count_units(gone)} left it, {stay} still there"])
 
 
-def _units(count: int) -> str:
+def count_units(count: int) -> str:
     return f"{count} unit{'' if count == 1 else 's'}"

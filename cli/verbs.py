@@ -52,7 +52,7 @@ _GROUPS = {
         "cordon": "Let machines take no new units; what runs there stays",
         "drain": "Move units off machines, each only when it is up elsewhere",
         "uncordon": "Let machines take units again",
-        "rebalance": "Show which moves would even out the load",
+        "rebalance": "Move units to even out the load",
     },
     "And beside": {
         "sandbox": "Boot real machines on this host to try fleet on",

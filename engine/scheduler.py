@@ -3,8 +3,8 @@
 Constraints come first (`fleet.constraints`). Among the machines that suit, wishes decide where a
 unit has any (`engine.wishes`). Then instances of one template are spread before they are stacked,
 then the machine with the fewest units wins, then the lowest machine id. Load counts units of every
-kind and nothing else; nothing is ever rebalanced. A machine that an operator has cordoned takes no
-newcomers.
+kind and nothing else; nothing is rebalanced by itself. A machine that an operator has cordoned
+takes no newcomers.
 """
 
 from collections import Counter

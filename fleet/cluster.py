@@ -117,6 +117,7 @@ class Cluster:
     one; then units are not yet what they should be. While somebody is `uploading`, files that no
     unit names will be named. `latest_change` is the revision of the last change of any unit.
     `cordons` are those of all machines, here or not; a machine that is here has its own.
+    `registrations` are the revisions at which the machines that are here have said what they are.
     """
 
     revision: int = 0
@@ -134,6 +135,7 @@ class Cluster:
     latest_change: int = 0
     uploading: bool = False
     cordons: Mapping[MachineId, Cordon] = field(default_factory=dict)
+    registrations: Mapping[MachineId, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     _rows: Mapping[UnitName, tuple[Assignment, ...]] = field(init=False, repr=False, compare=False)
     _states: Mapping[UnitName, tuple[UnitState, ...]] = field(init=False, repr=False, compare=False)

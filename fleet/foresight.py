@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from fleet.cluster import Cluster, UnitRecord
 from fleet.machine import MachineId
@@ -36,5 +37,15 @@ class Foreseen:
 
 # Given the cluster and the records as they would be (None: gone). The engine has it.
 Foresee = Callable[[Cluster, Mapping[UnitName, UnitRecord | None]], Foreseen]
-# Given the cluster and how many moves at most: those that would even the load out.
-Rebalance = Callable[[Cluster, int], Foreseen]
+
+
+class Rebalancer(Protocol):
+    """What evens out the load of a cluster. The engine has it."""
+
+    async def foresee(self, most: int) -> Foreseen:
+        """The next moves, at most so many; nothing is moved."""
+        ...
+
+    async def rebalance(self, most: int, *, by: str) -> Foreseen:
+        """Set the next moves going, at most so many, and say which; raises Conflict."""
+        ...

@@ -95,6 +95,7 @@ class _Draft:
     def __init__(self) -> None:
         self.units: dict[UnitName, UnitRecord] = {}
         self.machines: dict[MachineId, Machine] = {}
+        self.registrations: dict[MachineId, int] = {}
         self.metadata: dict[MachineId, dict[str, str]] = {}
         self.schedule: list[Assignment] = []
         self.states: list[UnitState] = []
@@ -134,6 +135,7 @@ class _Draft:
             latest_change=self.latest_change,
             uploading=self.uploading,
             cordons=dict(sorted(self.cordons.items())),
+            registrations=self.registrations,
             problems=tuple(self.problems),
         )
 
@@ -158,6 +160,7 @@ def _read_machine(draft: _Draft, rest: str, entry: Entry) -> None:
     if machine.id != rest:
         raise ValueError(f"it names machine {machine.id}")
     draft.machines[machine.id] = machine
+    draft.registrations[machine.id] = entry.modified
 
 
 def _read_metadatum(draft: _Draft, rest: str, entry: Entry) -> None:

@@ -1,21 +1,28 @@
 """fleetctl rebalance."""
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
+from cli.carrying import say
 from cli.connect import run_connected
-from cli.options import Option, examples
+from cli.draining import count_units
+from cli.options import Option, Seconds, examples
+from cli.rebalancing import GAINLESS, follow_moves, moves_table
 from cli.settings import Settings
-from cli.tables import legend, render_plain
-from fleet.api.client import FleetClient
-from fleet.foresight import Foreseen
+
+if TYPE_CHECKING:
+    from fleet.api.client import FleetClient
 
 _MOST = 100
 
 
 @click.command(
-    epilog=examples("fleetctl rebalance --dry-run", "fleetctl rebalance --dry-run --max 1")
+    epilog=examples(
+        "fleetctl rebalance --dry-run   # which moves, and why",
+        "fleetctl rebalance",
+        "fleetctl rebalance --max 100 --no-block",
+    )
 )
 @click.option("--dry-run", is_flag=True, help="Only show the moves.")
 @click.option(
@@ -26,36 +33,40 @@ _MOST = 100
     default=10,
     show_default=True,
     metavar="N",
-    help=f"Show so many moves at most, up to {_MOST}.",
+    help=f"Make so many moves at most, up to {_MOST}.",
+)
+@click.option(
+    "--timeout",
+    type=Seconds(),
+    metavar="SECONDS",
+    help="Give up waiting after that time; the moves go on all the same.",
+)
+@click.option(
+    "--no-block", is_flag=True, help="Return when the moves are under way, without waiting."
 )
 @click.pass_obj
-def command(settings: Settings, *, dry_run: bool, most: int) -> int:
-    """Show which moves would even out the load.
+def command(
+    settings: Settings, *, dry_run: bool, most: int, timeout: float | None, no_block: bool
+) -> int:
+    """Move units from the fullest machines to the emptiest, each only when it is up there.
 
-    From the fullest machines to the emptiest, where the scheduler would put the units if they were
-    new, and only what makes a difference: two units or more between the machines. Global, pinned
-    and fenced units stay, and so does all that is not up, or on a cordoned machine. Nothing is
-    moved, so --dry-run has to be said; to move units, drain a machine and uncordon it.
+    Each goes where the scheduler would put it if it were new, and only where that makes a
+    difference: two units or more between the machines. Global, pinned and fenced units stay, and so
+    does all that is not up, moves already, or is on a cordoned machine. A unit that fails on its
+    new machine goes on running where it was, and makes the exit status 1.
     """
-    if not dry_run:
-        raise click.UsageError(
-            "rebalance moves nothing: say --dry-run to see what would even out the load. "
-            "To move units, drain a machine that is too full, and uncordon it"
-        )
 
-    async def show(client: FleetClient) -> int:
-        moves = await client.rebalance(most)
-        if moves.units:
-            click.echo(render_plain(list(_rows(moves)), ("UNIT", "FROM", "TO", "WHY")))
-        else:
-            click.echo("No move would gain anything")
-        return 0
+    async def work(client: "FleetClient") -> int:
+        moves = await (client.plan_rebalance(most) if dry_run else client.rebalance(most))
+        if not moves.units:
+            say([GAINLESS])
+            return 0
+        say([moves_table(moves)])
+        if dry_run:
+            return 0
+        if no_block:
+            say([f"Moving {count_units(len(moves.units))}"])
+            return 0
+        return await follow_moves(client, moves, limit_s=timeout)
 
-    return run_connected(settings, show)
-
-
-def _rows(moves: Foreseen) -> Iterator[tuple[str, str, str, str]]:
-    for unit in moves.units:
-        (source,), (target,) = unit.was, unit.machines
-        places = [legend(each, moves.addresses.get(each, "")) for each in (source, target)]
-        yield unit.name, places[0], places[1], unit.reasons.get(target, "")
+    return run_connected(settings, work)

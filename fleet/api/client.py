@@ -184,7 +184,7 @@ class FleetClient:
         self._link.check_ours(response)
         return self._link.decoded(response, decode_foreseen)
 
-    async def rebalance(self, most: int) -> "Foreseen":
+    async def plan_rebalance(self, most: int) -> "Foreseen":
         """The moves that would even the load out, at most so many; nothing is moved."""
         from fleet.api.foldering import decode_foreseen
 
@@ -242,6 +242,17 @@ class FleetClient:
         """Let the machine take units again; raises NotFound if it is not cordoned."""
         response = await self._link.send("DELETE", _cordon_of(machine))
         self._link.check_ours(response)
+
+    async def rebalance(self, most: int) -> "Foreseen":
+        """Set moves going that even the load out, at most so many, and say which.
+
+        Raises Conflict while nothing may be moved; NotFound from an original server.
+        """
+        from fleet.api.foldering import decode_foreseen
+
+        response = await self._link.send("POST", "rebalance", once=True, params={"max": most})
+        self._link.check_ours(response)
+        return self._link.decoded(response, decode_foreseen)
 
     async def release_hold(self) -> None:
         """Have the machines given up that are held; raises NotFound if none are."""

@@ -17,7 +17,7 @@ from fleet.api.syncing import SyncReport, decode_sync_settings, encode_sync
 from fleet.api.why import encode_why, explain
 from fleet.errors import NotFound
 from fleet.events import encode_event
-from fleet.foresight import Rebalance
+from fleet.foresight import Rebalancer
 from fleet.machine import MachineId
 from fleet.names import UnitName, parse_name
 from fleet.registry import Registry
@@ -39,17 +39,18 @@ class Operations:
         registry: Registry,
         *,
         sign: Callable[[Peer], str],
-        rebalance: Rebalance | None,
+        rebalancer: Rebalancer | None,
     ) -> None:
         self._registry = registry
         self._signature = sign
-        self._rebalance = rebalance
+        self._rebalancer = rebalancer
         self._sync = SyncBook(registry)
         self.endpoints: Endpoints = {
             Endpoint.LIST_CORDONS: self._list_cordons,
             Endpoint.CORDON: self._cordon,
             Endpoint.UNCORDON: self._uncordon,
             Endpoint.PLAN_REBALANCE: self._plan_rebalance,
+            Endpoint.REBALANCE: self._rebalance,
             Endpoint.GET_HOLD: self._get_hold,
             Endpoint.RELEASE_HOLD: self._release_hold,
             Endpoint.GET_LOST: self._get_lost,
@@ -82,10 +83,19 @@ class Operations:
     async def _plan_rebalance(self, call: Call) -> Answer:
         """The moves that would even the load out; nothing is moved."""
         most = up_to(call.query, "max", _MOST_MOVES)
-        if self._rebalance is None:
+        return json_answer(encode_foreseen(await self._scheduler.foresee(most)))
+
+    async def _rebalance(self, call: Call) -> Answer:
+        """The moves that are made to even the load out; they are under way."""
+        most = up_to(call.query, "max", _MOST_MOVES)
+        by = self._signature(call.peer)
+        return json_answer(encode_foreseen(await self._scheduler.rebalance(most, by=by)))
+
+    @property
+    def _scheduler(self) -> Rebalancer:
+        if self._rebalancer is None:
             raise NotFound("this fleetd cannot tell what would be scheduled")
-        cluster = await self._registry.cluster()
-        return json_answer(encode_foreseen(self._rebalance(cluster, most)))
+        return self._rebalancer
 
     # What the engine decided
 

@@ -36,6 +36,7 @@ class Endpoint(StrEnum):
     GET_INVENTORY = "get_inventory"
     PLAN_UNITS = "plan_units"
     PLAN_REBALANCE = "plan_rebalance"
+    REBALANCE = "rebalance"
     GET_SYNC = "get_sync"
     SET_SYNC = "set_sync"
     SYNC_NOW = "sync_now"
@@ -62,6 +63,7 @@ _WRITES = frozenset(
         Endpoint.SET_UNIT,
         Endpoint.DESTROY_UNIT,
         Endpoint.CHANGE_MACHINES,
+        Endpoint.REBALANCE,
         Endpoint.RELEASE_HOLD,
         Endpoint.SET_SYNC,
         Endpoint.SYNC_NOW,
@@ -138,7 +140,10 @@ _COLLECTIONS = {
     "plan": _Resource(
         verbs={"POST": Endpoint.PLAN_UNITS}, refusal="only POST supported against this resource"
     ),
-    "rebalance": _Resource(verbs={"GET": Endpoint.PLAN_REBALANCE}, refusal=_GET_ONLY),
+    "rebalance": _Resource(
+        verbs={"GET": Endpoint.PLAN_REBALANCE, "POST": Endpoint.REBALANCE},
+        refusal="only GET and POST supported against this resource",
+    ),
     "cordons": _Resource(verbs={"GET": Endpoint.LIST_CORDONS}, refusal=_GET_ONLY),
 }
 _ITEMS = {

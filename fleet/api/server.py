@@ -35,7 +35,7 @@ from fleet.api.routes import Endpoint, Route
 from fleet.api.service import ApiService
 from fleet.api.ticks import Ticks, watching
 from fleet.errors import Denied, FleetError, Unavailable
-from fleet.foresight import Foresee, Rebalance
+from fleet.foresight import Foresee, Rebalancer
 from fleet.names import UnitName, parse_name
 from fleet.registry import Registry
 
@@ -68,7 +68,7 @@ class ApiServer:
         may_serve: Callable[[], str | None] = lambda: None,
         gather: Callable[[], Iterable[Metric]] = lambda: (),
         foresee: Foresee | None = None,
-        rebalance: Rebalance | None = None,
+        rebalancer: Rebalancer | None = None,
         hostname: str | None = None,
         find_group: Callable[[str], int | None] = access.find_group,
         sign_of_life_s: float = SIGN_OF_LIFE_S,
@@ -83,7 +83,7 @@ class ApiServer:
         systemd may have started fleetd for this very request.
 
         `gather` gives the metrics of the rest of the process, `foresee` the scheduler's answer to
-        changes that are not made, `rebalance` that to an uneven load; `hostname` stands after the
+        changes that are not made, `rebalancer` that to an uneven load; `hostname` stands after the
         user's name beside what they write.
         `tls` is what TCP sockets are served with; without it they are only served if `insecure_tcp`
         says so.
@@ -106,7 +106,7 @@ class ApiServer:
             may_serve=may_serve,
             gather=self._metrics,
             foresee=foresee,
-            rebalance=rebalance,
+            rebalancer=rebalancer,
         )
         self._tls = tls
         self._insecure_tcp = insecure_tcp

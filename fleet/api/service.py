@@ -35,7 +35,7 @@ from fleet.api.schema import (
 from fleet.cluster import Cluster, UnitRecord
 from fleet.errors import Conflict, Denied, InvalidRequest, NotFound
 from fleet.folder.difference import inventory_of
-from fleet.foresight import Foresee, Rebalance
+from fleet.foresight import Foresee, Rebalancer
 from fleet.machine import MachineId
 from fleet.names import InvalidName, UnitName, parse_name
 from fleet.registry import Registry, UnitChange, renews_text
@@ -62,11 +62,11 @@ class ApiService:
         may_serve: Callable[[], str | None] = lambda: None,
         gather: Callable[[], Iterable[metrics.Metric]] = lambda: (),
         foresee: Foresee | None = None,
-        rebalance: Rebalance | None = None,
+        rebalancer: Rebalancer | None = None,
     ) -> None:
         """`may_serve` gives a reason not to; `gather` the metrics of the rest of the process;
-        `foresee` is the scheduler's answer to changes that are not made, `rebalance` the moves that
-        would even the load out.
+        `foresee` is the scheduler's answer to changes that are not made, `rebalancer` evens the
+        load out.
 
         `owner` is the uid that may do everything beside root, `token_limit` the size of a page.
         """
@@ -78,7 +78,7 @@ class ApiService:
         self._may_serve = may_serve
         self._gather = gather
         self._foresee = foresee
-        self._operations = Operations(registry, sign=self._signature, rebalance=rebalance)
+        self._operations = Operations(registry, sign=self._signature, rebalancer=rebalancer)
         self._answered: Counter[tuple[str, int]] = Counter()
 
     def readiness(self) -> Answer | None:

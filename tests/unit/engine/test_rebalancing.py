@@ -5,18 +5,22 @@ from dataclasses import replace
 
 import pytest
 
-from engine.rebalancing import rebalance
+from engine.rebalancing import MOST_TOGETHER, find_moves, foreseen_of, tasks_of
+from engine.tasks import TaskKind
 from fleet.cluster import Cluster, Hold, UnitRecord
 from fleet.machine import MachineId
 from tests.unit.engine.worlds import (
     all_up,
+    carried_out,
     cordoned,
     machine,
+    planned,
     rows_of,
     settled,
     unit,
     with_machines,
     with_rows,
+    with_units,
     world,
 )
 
@@ -32,8 +36,8 @@ def crowded(units: Sequence[UnitRecord] = PLAIN, *others: str, rows: Sequence[st
 
 def moves(cluster: Cluster, most: int = 100) -> list[str]:
     """The moves as `a.service m1-m2`."""
-    found = rebalance(cluster, most)
-    return [f"{each.name} {each.was[0]}-{each.machines[0]}" for each in found.units]
+    found = find_moves(cluster, most)
+    return [f"{unit} {move.source}-{move.target}" for move in found for unit in move.pack]
 
 
 def test_units_go_from_the_fullest_machine_to_the_emptiest_until_nothing_is_gained() -> None:
@@ -46,7 +50,8 @@ def test_no_more_moves_than_asked_for() -> None:
 
 
 def test_move_says_why_and_where() -> None:
-    found = rebalance(crowded(), 1)
+    cluster = crowded()
+    found = foreseen_of(cluster, find_moves(cluster, 1))
     (move,) = found.units
     reason = move.reasons[MachineId("m2")]
     assert reason.startswith("machine m1 has 4 units; machine m2 suits it")
@@ -142,6 +147,32 @@ def test_what_is_not_up_or_moves_already_stays() -> None:
     assert moves(down) == ["c.service m1-m2", "d.service m1-m2"]
     rows = ["a.service@m1 leaving", "a.service@m3", *(f"{one.name}@m1" for one in PLAIN[1:])]
     assert moves(crowded(PLAIN, "m3", rows=rows)) == ["b.service m1-m3"]
+
+
+def test_unit_that_is_not_yet_as_it_is_wanted_stays() -> None:
+    cluster = crowded()
+    newer = with_units(cluster, unit("a.service", version="2"))
+    assert moves(newer) == ["b.service m1-m2", "c.service m1-m2"]
+
+
+def test_pack_that_is_too_large_for_one_transaction_stays() -> None:
+    pack = [unit(f"p{n:02}.service", "MachineOf=z.service") for n in range(MOST_TOGETHER)]
+    others = [unit("z.service"), unit("pinned.service", "MachineID=m1")]
+    assert len(moves(crowded([*others, *pack[1:]]))) == MOST_TOGETHER
+    assert moves(crowded([*others, *pack])) == []
+
+
+def test_tasks_of_a_move_are_those_of_a_plan_and_say_who_asked() -> None:
+    cluster = crowded()
+    (move,) = find_moves(cluster, 1)
+    leave, place = tasks_of(cluster, move, by="root@box")
+    assert (leave.kind, place.kind) == (TaskKind.LEAVE, TaskKind.PLACE)
+    assert place.reason == f"{move.reason}; rebalance asked for by root@box"
+    assert leave.reason == f"{place.reason}; it stays until it is up on machine m2"
+    after = carried_out(cluster, (leave, place))
+    assert {"a.service@m1 leaving", "a.service@m2"} <= rows_of(after)
+    assert planned(after).tasks == ()
+    assert "a.service@m1 leaving" not in rows_of(settled(all_up(after)))
 
 
 def test_nothing_moves_while_vanished_machines_are_held() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.foresee import foresee
-from engine.rebalancing import rebalance
+from engine.moving import Rebalancer
 from fleet.api.server import ApiServer
 from fleet.cluster import Assignment, Refusal, UnitRecord, encode_leader
 from fleet.keys import Keys
@@ -93,12 +93,13 @@ class Cluster:
         self.served = store.connect()
         keys = Keys("/fleet/")
         self.registry = Registry(store, keys)
+        serving = Registry(self.served, keys)
         self.server = ApiServer(
-            Registry(self.served, keys),
+            serving,
             version="2.0.0",
             hostname="here",
             foresee=foresee,
-            rebalance=rebalance,
+            rebalancer=Rebalancer(serving),
         )
         machine = Machine(id=HERE, address="172.17.8.103", metadata={"disk": "ssd"})
         document = json.dumps(encode_machine(machine)).encode()

@@ -19,7 +19,7 @@ from tests.unit.cli.fleetctl.cluster import Cluster, Fleetctl
 _COMMANDS = (
     *("list-machines", "list-units", "list-unit-files", "cat web", "events", "hold"),
     *("start web", "load web", "submit web", "stop web", "unload web", "destroy web"),
-    *("scale web@ 1", "rebalance --dry-run", "restart --max-unavailable 1 web"),
+    *("scale web@ 1", "rebalance", "restart --max-unavailable 1 web"),
     *("restart web", "status web", "journal web", "ssh web", "ssh --machine 1 true"),
 )
 

@@ -39,7 +39,18 @@ ONE = MachineId("1" * 32)
 TEXT = "# mine\n[Service]\nExecStart=/bin/true\n"
 FILE = parse_unit(TEXT)
 HERE = "unix:///run/fleet.sock"
-_OURS = ("watch", "hold", "lost", "events", "why", "changes", "inventory", "plan", "cordons")
+_OURS = (
+    "watch",
+    "hold",
+    "lost",
+    "events",
+    "why",
+    "changes",
+    "inventory",
+    "plan",
+    "cordons",
+    "rebalance",
+)
 
 
 class ToService(httpx.AsyncBaseTransport):
@@ -235,8 +246,12 @@ async def test_machine_is_cordoned_listed_and_uncordoned() -> None:
             await client.cordon(ONE, why="x" * 5000, drain=False)
 
 
-async def test_original_server_has_no_cordons_no_hold_and_no_events() -> None:
+async def test_original_server_has_no_cordons_no_hold_no_moves_and_no_events() -> None:
     async with a_client(original=True) as (client, _):
+        with pytest.raises(NotFound, match="rebalances nothing: it is a fleetd"):
+            await client.plan_rebalance(1)
+        with pytest.raises(NotFound, match="cannot do this: it is a fleetd"):
+            await client.rebalance(1)
         assert await client.cordons() == {}
         with pytest.raises(NotFound, match="cannot do this"):
             await client.cordon(ONE, why="", drain=False)

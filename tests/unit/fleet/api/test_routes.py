@@ -29,6 +29,8 @@ MACHINE_VERBS = "only GET and PATCH supported against this resource"
         pytest.param("GET", "/lost", Endpoint.GET_LOST, ""),
         pytest.param("DELETE", "/hold", Endpoint.RELEASE_HOLD, ""),
         pytest.param("GET", "/events", Endpoint.LIST_EVENTS, ""),
+        pytest.param("GET", "/rebalance", Endpoint.PLAN_REBALANCE, ""),
+        pytest.param("POST", "/rebalance", Endpoint.REBALANCE, ""),
     ],
 )
 def test_request_means_an_endpoint(
@@ -99,6 +101,7 @@ def test_endpoints_that_change_things_are_writes() -> None:
         Endpoint.SET_UNIT,
         Endpoint.DESTROY_UNIT,
         Endpoint.CHANGE_MACHINES,
+        Endpoint.REBALANCE,
         Endpoint.RELEASE_HOLD,
         Endpoint.CORDON,
         Endpoint.UNCORDON,

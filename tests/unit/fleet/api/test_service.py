@@ -746,25 +746,44 @@ async def test_plan_is_answered_for_what_would_change_and_nothing_is_changed() -
     assert await api.contents() == before
 
 
-async def test_rebalance_is_asked_for_so_many_moves_and_nothing_is_changed() -> None:
-    asked: list[int] = []
+class _OneMove:
+    """Always the same move, and what it was asked for."""
 
-    def two(cluster: Cluster, most: int) -> Foreseen:
-        asked.append(most)
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int, str]] = []
+
+    async def foresee(self, most: int) -> Foreseen:
+        self.asked.append(("foresee", most, ""))
+        return self._answer()
+
+    async def rebalance(self, most: int, *, by: str) -> Foreseen:
+        self.asked.append(("rebalance", most, by))
+        return self._answer()
+
+    def _answer(self) -> Foreseen:
         unit = ForeseenUnit(name=UnitName("a.service"), was=(ONE,), machines=(TWO,))
-        return Foreseen(revision=cluster.latest_change, units=(unit,), addresses={ONE: "10.0.0.1"})
+        return Foreseen(revision=7, units=(unit,), addresses={ONE: "10.0.0.1"})
 
-    api = Api(rebalance=two)
-    before = await api.contents()
+
+async def test_rebalance_is_asked_for_so_many_moves_and_who_may_only_read_makes_none() -> None:
+    rebalancer = _OneMove()
+    api = Api(rebalancer=rebalancer)
     found = document(await api.ask("GET", "/rebalance", query={"max": ["7"]}, peer=BOB))
     assert [(u["was"], u["machines"]) for u in found["units"]] == [([ONE], [TWO])]
     await api.ask("GET", "/rebalance")
-    assert asked == [7, 100]
-    assert await api.contents() == before
-    for bad in ("0", "101", "-1", "many"):
-        assert (await api.ask("GET", "/rebalance", query={"max": [bad]})).status == 400
-    assert (await api.ask("POST", "/rebalance")).status == 405
-    assert (await Api().ask("GET", "/rebalance")).status == 404
+    assert (await api.ask("POST", "/rebalance", peer=BOB)).status == 403
+    made = document(await api.ask("POST", "/rebalance", query={"max": ["3"]}))
+    assert made == found
+    assert rebalancer.asked == [
+        ("foresee", 7, ""),
+        ("foresee", 100, ""),
+        ("rebalance", 3, "alice@box"),
+    ]
+    for method in ("GET", "POST"):
+        for bad in ("0", "101", "-1", "many"):
+            assert (await api.ask(method, "/rebalance", query={"max": [bad]})).status == 400
+        assert (await Api().ask(method, "/rebalance")).status == 404
+    assert (await api.ask("PUT", "/rebalance")).status == 405
 
 
 @pytest.mark.parametrize(
