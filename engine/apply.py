@@ -13,7 +13,7 @@ from fleet.store.port import MAX_TXN_OPS, Delete, Guard, Put
 
 Decision = tuple[Sequence[Guard], Sequence[Operation]]
 
-# A task has at most three guards and two operations, and the fence is one guard more.
+# A task has at most three guards and two operations; the mark of decisions is one more.
 TASKS_PER_COMMIT = (MAX_TXN_OPS - 1) // 2
 
 # What happens to a unit on a machine; the rest follows from it or is for the engine alone.

@@ -255,13 +255,14 @@ class Leading:
 
     async def _carry_out(self, made: Plan, *, alive: Collection[MachineId]) -> float | None:
         """Write the tasks; if they have to be thought over, in how many seconds."""
+        since = self._view.latest_rows
         try:
             for start in range(0, len(made.tasks), TASKS_PER_COMMIT):
                 if not self._term.is_valid:
                     self._term.end("its lease could not be renewed in time")
                     return RETRY_S
                 tasks = made.tasks[start : start + TASKS_PER_COMMIT]
-                await self._write(tasks)
+                since = await self._write(tasks, since)
                 self._tally.did(tasks, alive=alive)
                 self._write_fails = False
         except Conflict:
@@ -276,17 +277,18 @@ class Leading:
             return RETRY_S
         return None
 
-    async def _write(self, tasks: tuple[Task, ...]) -> None:
+    async def _write(self, tasks: tuple[Task, ...], since: int) -> int:
         leader = self._term.leader
         ahead_s = time.time() - _now_s()
         decisions = [
             decide(task, self._registry, leader, until_at_s=task.until_s + ahead_s)
             for task in tasks
         ]
-        await self._registry.leadership.commit(leader, decisions)
+        revision = await self._registry.leadership.commit(leader, decisions, since=since)
         for task in tasks:
             level = logging.WARNING if task.kind is TaskKind.HOLD else logging.INFO
             _log.log(level, "%s", task)
+        return revision
 
     async def _sweeps(self) -> None:
         """Once in a while, forget old events; beside the passes, which it must not delay."""

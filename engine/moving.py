@@ -73,7 +73,8 @@ class Rebalancer:
                 guards += more
                 operations += writes
             decisions.append((guards, operations))
-        await self._registry.leadership.commit(leader, decisions)
+        since = cluster.latest_rows
+        await self._registry.leadership.commit(leader, decisions, since=since)
 
     def _premises(self, cluster: Cluster, move: Move) -> list[Guard]:
         """That no unit has changed, and that the new machine is as it was, and takes units."""

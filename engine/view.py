@@ -58,8 +58,9 @@ class View:
     """The cluster as the leader plans on it, kept from the entries of its copy of the store.
 
     A `hold` that cannot be read counts as one that is long over. `pending_change` is the revision
-    of a change of units that is made but not completed, 0 without one; `uploads` are marks of those
-    who write files that units will name. `problems` are sentences on what cannot be read, by key.
+    of a change of units that is made but not completed, 0 without one; `latest_rows` is that of the
+    last write of an engine's decisions. `uploads` are marks of those who write files that units
+    will name. `problems` are sentences on what cannot be read, by key.
     """
 
     def __init__(self, keys: Keys) -> None:
@@ -68,6 +69,7 @@ class View:
         self.hold: Hold | None = None
         self.departures: set[MachineId] = set()
         self.pending_change = 0
+        self.latest_rows = 0
         self.uploads: set[str] = set()
         self.unreadable_machines: set[MachineId] = set()
         self.problems: dict[str, str] = {}
@@ -87,6 +89,7 @@ class View:
             (keys.departures, self._read_departure),
             (keys.claims, self._read_claim),
             (keys.pending_change, self._read_pending_change),
+            (keys.latest_rows, self._read_latest_rows),
             (keys.uploads, self._read_upload),
             (keys.hold, self._read_hold),
             (keys.engine, self._read_leader),
@@ -229,6 +232,9 @@ class View:
 
     def _read_pending_change(self, rest: str, entry: Entry | None) -> None:
         self.pending_change = entry.created if entry else 0
+
+    def _read_latest_rows(self, rest: str, entry: Entry | None) -> None:
+        self.latest_rows = entry.modified if entry else 0
 
     def _read_upload(self, rest: str, entry: Entry | None) -> None:
         self.uploads.discard(rest)

@@ -9,11 +9,19 @@ Operation = Put | Delete
 
 
 class Batch:
-    """Decisions on their way into as few transactions as the store's limit allows."""
+    """Decisions on their way into as few transactions as the store's limit allows.
 
-    def __init__(self, store: Store, fence: Guard | None = None) -> None:
+    `revision` is that of the last transaction, 0 before any.
+    """
+
+    def __init__(self, store: Store, fence: Guard | None = None, mark: Guard | None = None) -> None:
+        """The `fence` guards every transaction. Each also writes the key of the `mark`, which is as
+        it says before the first: so others who mark their writes do not come between them."""
         self._store = store
-        self._fence = [fence] if fence else []
+        self._fence = fence
+        self._mark = mark
+        self._own = (fence is not None) + (mark is not None)
+        self.revision = 0
         self._guards: dict[Guard, None] = {}
         self._operations: dict[str, Operation] = {}
         self._size = 0
@@ -23,8 +31,8 @@ class Batch:
         added = {operation.key: operation for operation in operations}
         fresh = [each for key, each in added.items() if self._operations.get(key) != each]
         if (
-            len(self._operations) + len(fresh) > MAX_TXN_OPS
-            or len(self._guards) + len(guards) > MAX_TXN_OPS - len(self._fence)
+            len(self._operations) + len(fresh) > MAX_TXN_OPS - self._own
+            or len(self._guards) + len(guards) > MAX_TXN_OPS - self._own
             or self._size + _size(fresh) > MAX_VALUE_BYTES
         ):
             await self.flush()
@@ -36,10 +44,16 @@ class Batch:
     async def flush(self) -> None:
         if not self._operations:
             return
-        guards = [*self._fence, *self._guards]
-        commit = await self._store.commit(guards, list(self._operations.values()))
+        guards = [*filter(None, (self._fence, self._mark)), *self._guards]
+        operations = list(self._operations.values())
+        if self._mark is not None:
+            operations.append(Put(self._mark.key, b""))
+        commit = await self._store.commit(guards, operations)
         if not commit.succeeded:
             raise Conflict("the cluster was changed by somebody else at the same moment; try again")
+        self.revision = commit.revision
+        if self._mark is not None:
+            self._mark = Guard(self._mark.key, modified=commit.revision)
         self._guards, self._operations, self._size = {}, {}, 0
 
 

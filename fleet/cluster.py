@@ -115,7 +115,8 @@ class Cluster:
     leader reads `claims`.
     `pending_change` is the revision of a change of units that is made but not completed, 0 without
     one; then units are not yet what they should be. While somebody is `uploading`, files that no
-    unit names will be named. `latest_change` is the revision of the last change of any unit.
+    unit names will be named. `latest_change` is the revision of the last change of any unit,
+    `latest_rows` that of the last write of the engine's: a row, a refusal, a hold.
     `cordons` are those of all machines, here or not; a machine that is here has its own.
     `registrations` are the revisions at which the machines that are here have said what they are.
     """
@@ -133,6 +134,7 @@ class Cluster:
     claims: tuple[Claim, ...] = ()
     pending_change: int = 0
     latest_change: int = 0
+    latest_rows: int = 0
     uploading: bool = False
     cordons: Mapping[MachineId, Cordon] = field(default_factory=dict)
     registrations: Mapping[MachineId, int] = field(default_factory=dict)

@@ -83,6 +83,11 @@ class Keys:
         return f"{self.changes}latest"
 
     @property
+    def latest_rows(self) -> str:
+        """Written with whatever the engine decides: its revision is that of the last of it."""
+        return f"{self.changes}rows"
+
+    @property
     def uploads(self) -> str:
         """Marks of those who write contents that nothing names yet."""
         return f"{self.changes}uploads/"

@@ -1,4 +1,9 @@
-"""Leadership: who has the leader key decides, and each of its writes is guarded by that key."""
+"""Leadership: who has the leader key decides, and each of its writes is guarded by that key.
+
+Two write for a leader: its own engine, and whoever is asked to rebalance. Each of their
+transactions writes one key, and is void if that is not as it was when they looked: so no two
+decisions are made that did not know of each other.
+"""
 
 from collections.abc import Sequence
 
@@ -24,15 +29,22 @@ class Leadership:
         return Leader(machine=machine, created=commit.revision) if commit.succeeded else None
 
     async def commit(
-        self, leader: Leader, decisions: Sequence[tuple[Sequence[Guard], Sequence[Operation]]]
-    ) -> None:
+        self,
+        leader: Leader,
+        decisions: Sequence[tuple[Sequence[Guard], Sequence[Operation]]],
+        *,
+        since: int,
+    ) -> int:
         """Write the engine's decisions, each whole, in batches; raises Conflict if a guard failed.
 
-        A guard fails when this engine was deposed or what it decided about has changed; it has
-        to look again before it writes more.
+        A guard fails when this engine was deposed, what it decided about has changed, or anything
+        was decided `since` (`Cluster.latest_rows`); it has to look again before it writes more.
+        Gives the revision since which nothing was decided, after all this.
         """
         fence = Guard(self._keys.engine, created=leader.created)
-        batch = Batch(self._store, fence)
+        mark = Guard(self._keys.latest_rows, modified=since)
+        batch = Batch(self._store, fence, mark)
         for guards, operations in decisions:
             await batch.add(guards, operations)
         await batch.flush()
+        return batch.revision or since

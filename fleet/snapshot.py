@@ -51,6 +51,7 @@ def decode_cluster(keys: Keys, entries: Iterable[Entry], revision: int) -> Clust
         (keys.claims, _read_claim),
         (keys.pending_change, _read_pending_change),
         (keys.latest_change, _read_latest_change),
+        (keys.latest_rows, _read_latest_rows),
         (keys.uploads, _read_upload),
         (keys.cordons, _read_cordon),
         (keys.hold, _read_hold),
@@ -107,6 +108,7 @@ class _Draft:
         self.claims: list[Claim] = []
         self.pending_change = 0
         self.latest_change = 0
+        self.latest_rows = 0
         self.uploading = False
         self.cordons: dict[MachineId, Cordon] = {}
         self.problems: list[str] = []
@@ -133,6 +135,7 @@ class _Draft:
             claims=tuple(self.claims),
             pending_change=self.pending_change,
             latest_change=self.latest_change,
+            latest_rows=self.latest_rows,
             uploading=self.uploading,
             cordons=dict(sorted(self.cordons.items())),
             registrations=self.registrations,
@@ -207,6 +210,10 @@ def _read_pending_change(draft: _Draft, rest: str, entry: Entry) -> None:
 
 def _read_latest_change(draft: _Draft, rest: str, entry: Entry) -> None:
     draft.latest_change = entry.modified
+
+
+def _read_latest_rows(draft: _Draft, rest: str, entry: Entry) -> None:
+    draft.latest_rows = entry.modified
 
 
 def _read_upload(draft: _Draft, rest: str, entry: Entry) -> None:

@@ -151,7 +151,7 @@ def test_many_units_start_and_stop_with_one_command_each(operator: Operator) -> 
     assert [operator.files(machine) for machine in MACHINES] == [(), (), ()]
 
 
-def test_drained_machine_loses_its_units_one_by_one_and_none_is_ever_down(
+def test_drained_machine_loses_its_units_and_gets_its_share_back_and_none_is_ever_down(
     operator: Operator,
 ) -> None:
     first, *others = MACHINES
@@ -178,6 +178,20 @@ def test_drained_machine_loses_its_units_one_by_one_and_none_is_ever_down(
         assert begun[row.machine][row.unit] <= ended[row.unit], row
     assert "new kernel" in operator.fleetctl("list-machines").stderr
     operator.ok("uncordon", operator.machine_id(first))
+
+    told = operator.ok("rebalance", "--max", "100")
+
+    assert told.endswith("\nMoved 33 units; no other move would gain anything\n")
+    moved = [row for row in operator.rows("many@*") if row.machine == first]
+    assert [row.active for row in moved] == ["active"] * 33
+    homes = {row.unit: row.machine for row in rows}
+    begun_first = operator.unit_times(first, UNIT_STARTED)
+    left = {machine: operator.unit_times(machine, UNIT_STOPPING) for machine in others}
+    for row in moved:
+        assert begun_first[row.unit] <= left[homes[row.unit]][row.unit], row
+    assert sorted(len(operator.files(machine)) for machine in MACHINES) == [33, 34, 34]
+    with operator.assert_untouched():
+        assert operator.ok("rebalance") == "No move would gain anything\n"
 
 
 def test_restart_starts_the_unit_anew_where_it_is(operator: Operator) -> None:

@@ -49,7 +49,9 @@ async def next_tasks(registry: Registry) -> tuple[Task, ...]:
 
 
 async def write(registry: Registry, leader: Leader, tasks: tuple[Task, ...]) -> None:
-    await registry.leadership.commit(leader, [decide(task, registry, leader) for task in tasks])
+    since = (await registry.cluster()).latest_rows
+    decisions = [decide(task, registry, leader) for task in tasks]
+    await registry.leadership.commit(leader, decisions, since=since)
 
 
 async def test_tasks_that_are_written_leave_nothing_to_do() -> None:

@@ -37,8 +37,11 @@ async def test_a_frozen_leader_is_succeeded_within_its_lease_and_cannot_write() 
         assert now_s() - began_s <= SETTINGS.election.ttl_s
         assert not first.is_leading
         assert second.is_leading
+        since = (await cluster.registry.cluster()).latest_rows
         with pytest.raises(Conflict):
-            await cluster.registry.leadership.commit(old, [([], [Put("/fleet/x", b"")])])
+            await cluster.registry.leadership.commit(
+                old, [([], [Put("/fleet/x", b"")])], since=since
+            )
 
 
 async def test_a_leader_stops_acting_before_its_lease_can_have_ended() -> None:

@@ -132,7 +132,9 @@ async def test_removal_fails_if_the_machine_has_claimed_meanwhile() -> None:
 
         with pytest.raises(Conflict):
             await cluster.registry.leadership.commit(
-                found.leader, [decide(removal, cluster.registry, found.leader)]
+                found.leader,
+                [decide(removal, cluster.registry, found.leader)],
+                since=found.latest_rows,
             )
         assert await cluster.rows() == {f"{SOLO}@m1"}
 

@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from engine.apply import decide
 from engine.moving import Rebalancer
-from fleet.cluster import Assignment, Cluster, Hold, encode_hold, encode_leader
+from engine.tasks import Task, TaskKind
+from fleet.cluster import Assignment, Cluster, Hold, Leader, encode_hold, encode_leader
 from fleet.errors import Conflict
 from fleet.keys import Keys
 from fleet.machine import Cordon, MachineId
@@ -16,6 +18,7 @@ from fleet.registry import Registry, UnitChange
 from fleet.states import TargetState
 from fleet.store.port import Delete, Put, Store
 from tests.unit.engine.scene import Scene, scene
+from tests.unit.engine.worlds import planned
 
 M1, M2 = MachineId("m1"), MachineId("m2")
 KEYS = Keys()
@@ -204,6 +207,48 @@ async def test_nothing_is_moved_without_a_leader_or_while_vanished_machines_are_
         with pytest.raises(Conflict, match="machines that vanished are held"):
             await Rebalancer(town.registry).rebalance(10, by=ROOT)
         assert await town.rows() == ALL_ON_M1
+
+
+async def _start_a_rival(town: Scene) -> tuple[Leader, list[Task]]:
+    """All units run on m1, and one that `a` must not meet is wanted, too.
+
+    Its place, as the leader has just planned it, is m2, which has joined.
+    """
+    await town.lead_idly()
+    await _place_all(town)
+    await town.start("x.service", "Conflicts=a.service")
+    cluster = await town.registry.cluster()
+    assert cluster.leader is not None
+    tasks = [task for task in planned(cluster).tasks if task.unit == "x.service"]
+    assert [(task.kind, task.machine) for task in tasks] == [(TaskKind.PLACE, M2)]
+    return cluster.leader, tasks
+
+
+async def test_leader_that_has_planned_before_a_move_looks_again() -> None:
+    async with scene("m1", engines=False) as town:
+        leader, tasks = await _start_a_rival(town)
+        seen = (await town.registry.cluster()).latest_rows
+        await Rebalancer(town.registry).rebalance(1, by=ROOT)
+        assert "a.service@m2" in await town.rows()
+        decisions = [decide(task, town.registry, leader) for task in tasks]
+        with pytest.raises(Conflict):
+            await town.registry.leadership.commit(leader, decisions, since=seen)
+        assert "x.service@m2" not in await town.rows()
+
+
+async def test_move_that_was_found_before_the_leader_wrote_is_found_anew() -> None:
+    async with scene("m1", engines=False) as town:
+        leader, tasks = await _start_a_rival(town)
+
+        async def write() -> None:
+            seen = (await town.registry.cluster()).latest_rows
+            decisions = [decide(task, town.registry, leader) for task in tasks]
+            await town.registry.leadership.commit(leader, decisions, since=seen)
+
+        overtaken = Overtaken(town.store.connect(), write, times=1)
+        made = await Rebalancer(overtaken).rebalance(1, by=ROOT)
+        assert [unit.name for unit in made.units] == ["b.service"]
+        assert {"x.service@m2", "b.service@m2", "a.service@m1"} <= await town.rows()
 
 
 async def _place_all(town: Scene) -> None:

@@ -293,7 +293,9 @@ async def test_removal_of_an_unused_file_loses_against_submitting_it_again() -> 
     ]
     key = KEYS.file(digest)
     with pytest.raises(Conflict):
-        await reg.leadership.commit(leader, [([Guard(key, modified=revision)], [Delete(key)])])
+        await reg.leadership.commit(
+            leader, [([Guard(key, modified=revision)], [Delete(key)])], since=0
+        )
     assert (await reg.file(digest)).hash == unit().hash
 
 
@@ -428,7 +430,9 @@ async def test_commit_as_writes_rows_refusals_and_events() -> None:
     refusal = Refusal(unit=UnitName("b.service"), reasons={M1: "no disk"})
     event = reg.decision_event(machine=M1, unit=WEB, what="scheduled on 1111: room")
     await reg.leadership.commit(
-        leader, [([], [reg.assignment_put(row())]), ([], [reg.refusal_put(refusal), event])]
+        leader,
+        [([], [reg.assignment_put(row())]), ([], [reg.refusal_put(refusal), event])],
+        since=0,
     )
     cluster = await reg.cluster()
     assert [(each.unit, each.machine, each.reason) for each in cluster.schedule] == [
@@ -444,7 +448,9 @@ async def test_commit_as_writes_a_thousand_decisions_in_few_transactions() -> No
     leader = await leading(reg)
     guards = {n: Guard(KEYS.unit(UnitName(f"a{n}.service")), modified=0) for n in range(1000)}
     await reg.leadership.commit(
-        leader, [([guards[n]], [reg.assignment_put(row(f"a{n}.service"))]) for n in guards]
+        leader,
+        [([guards[n]], [reg.assignment_put(row(f"a{n}.service"))]) for n in guards],
+        since=0,
     )
     assert len((await reg.cluster()).schedule) == 1000
     assert len(store.sizes) == 9
@@ -460,7 +466,7 @@ async def test_deposed_leader_cannot_write() -> None:
     await leading(reg, M2)
     before = (await reg.store.read()).revision
     with pytest.raises(Conflict):
-        await reg.leadership.commit(old, [([], [reg.assignment_put(row())])])
+        await reg.leadership.commit(old, [([], [reg.assignment_put(row())])], since=0)
     assert (await reg.store.read()).revision == before
 
 
@@ -468,12 +474,30 @@ async def test_leader_deposed_between_two_batches_writes_no_further() -> None:
     store = RacingStore()
     reg = registry(store)
     leader = await leading(reg)
-    await reg.leadership.commit(leader, [([], [reg.assignment_put(row())])])
+    since = await reg.leadership.commit(leader, [([], [reg.assignment_put(row())])], since=0)
     store.meanwhile = [([], [Delete(KEYS.engine)])]
     puts = [reg.assignment_put(row(f"a{n}.service")) for n in range(300)]
     with pytest.raises(Conflict):
-        await reg.leadership.commit(leader, [([], [put]) for put in puts])
+        await reg.leadership.commit(leader, [([], [put]) for put in puts], since=since)
     assert [each.unit for each in (await reg.cluster()).schedule] == [WEB]
+
+
+async def test_whoever_decided_without_knowing_of_another_decision_writes_nothing() -> None:
+    store = RacingStore()
+    reg = registry(store)
+    leader = await leading(reg)
+    since = await reg.leadership.commit(leader, [([], [reg.assignment_put(row())])], since=0)
+    assert (await reg.cluster()).latest_rows == since
+    puts = [reg.assignment_put(row(f"a{n}.service")) for n in range(300)]
+    with pytest.raises(Conflict):
+        await reg.leadership.commit(leader, [([], [put]) for put in puts], since=0)
+    store.meanwhile = [([], [Put(KEYS.latest_rows, b"")])]
+    with pytest.raises(Conflict):
+        await reg.leadership.commit(leader, [([], [put]) for put in puts], since=since)
+    assert [each.unit for each in (await reg.cluster()).schedule] == [WEB]
+    since = (await reg.cluster()).latest_rows
+    since = await reg.leadership.commit(leader, [([], [put]) for put in puts], since=since)
+    assert ((await reg.cluster()).latest_rows, len((await reg.cluster()).schedule)) == (since, 301)
 
 
 async def test_decision_whose_ground_has_moved_is_not_written() -> None:
@@ -484,7 +508,7 @@ async def test_decision_whose_ground_has_moved_is_not_written() -> None:
     await reg.apply([UnitChange(name=WEB, target=LAUNCHED)], by="alice")
     guard = Guard(KEYS.unit(WEB), modified=record.revision)
     with pytest.raises(Conflict):
-        await reg.leadership.commit(leader, [([guard], [reg.assignment_put(row())])])
+        await reg.leadership.commit(leader, [([guard], [reg.assignment_put(row())])], since=0)
     assert (await reg.cluster()).schedule == ()
 
 
@@ -499,7 +523,7 @@ async def test_two_guards_of_one_key_both_count() -> None:
     for first, second in ((stale, right), (right, stale)):
         one, two = ([first], [Delete("/fleet/x")]), ([second], [Delete("/fleet/y")])
         with pytest.raises(Conflict):
-            await reg.leadership.commit(leader, [one, two])
+            await reg.leadership.commit(leader, [one, two], since=0)
 
 
 # Events, and what cannot be read
@@ -598,7 +622,7 @@ async def test_every_method_passes_on_that_the_store_is_gone() -> None:
         reg.cluster_with_files(),
         reg.apply([new()], by="alice"),
         reg.destroy(WEB, by="alice"),
-        reg.leadership.commit(leader, [([], [reg.assignment_put(row())])]),
+        reg.leadership.commit(leader, [([], [reg.assignment_put(row())])], since=0),
         reg.trim_events(1),
         reg.events(1),
         reg.hold(),

@@ -124,6 +124,10 @@ class TownModel(RuleBasedStateMachine):
     def uncordon(self, box: int) -> None:
         self._run(self._town.uncordon(self._box(box)))
 
+    @rule()
+    def rebalance(self) -> None:
+        self._run(self._town.rebalance())
+
     # Machines
 
     @rule(box=boxes)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.moving import Rebalancer
 from fleet.cluster import Assignment, decode_assignment
 from fleet.constraints import able_to_run
 from fleet.errors import FleetError, Unavailable
@@ -106,6 +107,12 @@ class Town:
     async def uncordon(self, box: Box) -> None:
         try:
             await self.registry.uncordon(box.id, by="alice")
+        except FleetError:
+            return
+
+    async def rebalance(self) -> None:
+        try:
+            await Rebalancer(self.registry).rebalance(10, by="alice")
         except FleetError:
             return
 
