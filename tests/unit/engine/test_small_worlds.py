@@ -15,6 +15,7 @@ from fleet.states import TargetState
 from tests.unit.engine.worlds import (
     all_up,
     carried_out,
+    cordoned,
     machine,
     planned,
     settled,
@@ -140,6 +141,8 @@ def disturbances(cluster: Cluster) -> Iterator[Cluster]:
     """Everything that can happen to one machine or one unit."""
     for host in cluster.machines:
         yield without_machines(cluster, host)
+        yield cordoned(cluster, host)
+        yield cordoned(cluster, host, drain=True)
     first, *_, second = cluster.machines[MachineId("m1")], *cluster.machines.values()
     swapped = {
         first.id: replace(first, metadata=second.metadata),
