@@ -24,7 +24,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
@@ -53,6 +53,8 @@ SLEEPER = "[Service]\nExecStart=/bin/sleep 100000\n"
 SHARING = 40
 AT_ONCE = 10
 DEADLINE_S = 180.0
+# A thousand in one process answer late, which says nothing of etcd.
+REQUEST_S = 20.0
 # After a start or a burst: what is on its way comes to rest.
 CALM_S = 12.0
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -164,7 +166,8 @@ class Stage:
 async def staged(folder: Path, count: int, ttl_s: float) -> AsyncIterator[Stage]:
     """A cluster of that many machines, all registered, and a leader."""
     with start_etcd(folder, binary=packaged_etcd()) as etcd:
-        stores = [EtcdStore(etcd.settings) for _ in range(count // SHARING + 1)]
+        patient = replace(etcd.settings, request_timeout_s=REQUEST_S)
+        stores = [EtcdStore(patient) for _ in range(count // SHARING + 1)]
         machines = [
             Simulated(Registry(stores[number // SHARING], Keys()), machine, ttl_s)
             for number, machine in enumerate(imagined_machines(count))
