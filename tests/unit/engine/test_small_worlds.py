@@ -119,6 +119,8 @@ def check_calm(before: Cluster, after: Cluster) -> None:
         was_global = len(before.assignments_of(name)) > 1
         if not host or not record or not homes or row.machine in homes or was_global:
             continue
+        if is_drained(after, row.machine):
+            continue
         there = neighbours(after, row.machine, leaving=False)
         verdict = able_to_run(name, record.requirements, host, there)
         assert not verdict.able or verdict.displaces, (name, row.machine, homes)
