@@ -15,9 +15,9 @@ from cli.selection import check_arguments, is_pattern, select
 from cli.together import together
 from cli.waiting import Aim, Failed, Goal, Pending, Reached, Verdict, judge
 from fleet.api.schema import Unit
+from fleet.change import UnitChange
 from fleet.errors import FleetError, NotFound
 from fleet.names import UnitName, complete_name
-from fleet.registry import UnitChange
 
 # fleet 1.0 counted its patience in attempts of up to 2 s each.
 ATTEMPT_S = 2.0

@@ -11,8 +11,8 @@ from cli.creation import Created
 from cli.selection import is_global, is_global_file
 from cli.waiting import Aim, Goal
 from fleet.api.schema import Unit
+from fleet.change import UnitChange
 from fleet.names import UnitName
-from fleet.registry import UnitChange
 from fleet.states import TargetState
 from fleet.unit import unit_from_options
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from cli.plans import Plan
 from cli.waiting import Aim, Goal
+from fleet.change import UnitChange
 from fleet.errors import InvalidRequest
 from fleet.names import UnitName, complete_name, parse_name, split_name
-from fleet.registry import UnitChange
 
 
 class NoTemplate(InvalidRequest):

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from engine.tasks import Task, TaskKind
 from fleet.batch import Operation
-from fleet.cluster import Hold, Leader, encode_hold
+from fleet.cluster import Leader
+from fleet.hold import Hold, encode_hold
 from fleet.machine import MachineId
 from fleet.names import UnitName
 from fleet.registry import Registry

@@ -18,8 +18,8 @@ from engine.plan import Plan, Planner, PlanSettings
 from engine.tally import Tally
 from engine.tasks import Task, TaskKind
 from engine.view import LeaderStore, View, prefixes_of
-from fleet.cluster import Hold as StoredHold
 from fleet.errors import Conflict, Unavailable
+from fleet.hold import Hold as StoredHold
 from fleet.machine import MachineId
 from fleet.registry import Registry
 from fleet.store.mirror import RETRY_S, Mirror

@@ -17,15 +17,14 @@ from engine.facts import Facts
 from fleet.claims import Claim, read_claim
 from fleet.cluster import (
     Assignment,
-    Hold,
     Leader,
     UnitRecord,
     decode_assignment,
-    decode_hold,
     decode_refusal,
     decode_unit,
 )
 from fleet.errors import MALFORMED
+from fleet.hold import Hold, decode_hold
 from fleet.keys import Keys
 from fleet.machine import Cordon, Machine, MachineId, decode_cordon, decode_machine, merge_metadata
 from fleet.names import UnitName, parse_name

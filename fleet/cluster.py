@@ -6,13 +6,13 @@ agree with each other.
 
 import functools
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from fleet.claims import Claim
 from fleet.errors import InvalidUnit
+from fleet.hold import Hold
 from fleet.machine import (
     Cordon,
     Machine,
@@ -93,18 +93,6 @@ class Leader:
 
     machine: MachineId
     created: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
-    """The brake on mass losses, on: these machines are gone, and their units stay theirs.
-
-    `until_s` is in seconds since the epoch, by the leader's clock.
-    """
-
-    machines: frozenset[MachineId]
-    until_s: float
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,22 +266,6 @@ def decode_refusal(unit: UnitName, entry: Entry) -> Refusal:
 
 def encode_leader(machine: MachineId) -> bytes:
     return _encode(machine=machine)
-
-
-def encode_hold(hold: Hold) -> bytes:
-    return _encode(machines=sorted(hold.machines), until=hold.until_s, reason=hold.reason)
-
-
-def decode_hold(document: Any) -> Hold:
-    """The hold of a document; raises MALFORMED (fleet/errors.py) if it cannot be read."""
-    until_s = float(document["until"])
-    if not math.isfinite(until_s):
-        raise ValueError("it has no end")
-    return Hold(
-        machines=frozenset(MachineId(str(machine)) for machine in document["machines"]),
-        until_s=until_s,
-        reason=str(document["reason"]),
-    )
 
 
 def _encode(**document: Any) -> bytes:

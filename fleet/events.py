@@ -8,12 +8,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleet.errors import MALFORMED
-from fleet.keys import Keys
 from fleet.names import UnitName
-from fleet.store.port import Entry
+
+if TYPE_CHECKING:
+    from fleet.keys import Keys
+    from fleet.store.port import Entry
 
 # How many events of a unit stay as long as the unit does.
 KEPT_OF_A_UNIT = 5
@@ -54,7 +56,9 @@ def decode_event(document: Any) -> Event:
     )
 
 
-def latest(entries: Iterable[Entry], limit: int, *, unit: UnitName | str = "") -> tuple[Event, ...]:
+def latest(
+    entries: Iterable["Entry"], limit: int, *, unit: UnitName | str = ""
+) -> tuple[Event, ...]:
     """The newest events, of one unit or of all, the newest last; malformed ones are passed over.
 
     They stand in the order of their writing, which the clocks of many machines could not give.
@@ -69,7 +73,7 @@ def latest(entries: Iterable[Entry], limit: int, *, unit: UnitName | str = "") -
     return tuple(reversed(events))
 
 
-def expired(entries: Mapping[str, Entry], keys: Keys, keep: int) -> list[str]:
+def expired(entries: Mapping[str, "Entry"], keys: "Keys", keep: int) -> list[str]:
     """The keys of events to forget: all but the newest, and the last few of every unit."""
     events = sorted(key for key in entries if key.startswith(keys.events))
     kept: Counter[str] = Counter()
@@ -83,7 +87,7 @@ def expired(entries: Mapping[str, Entry], keys: Keys, keep: int) -> list[str]:
     return old
 
 
-def _read(entry: Entry) -> Event | None:
+def _read(entry: "Entry") -> Event | None:
     try:
         return decode_event(json.loads(entry.value))
     except MALFORMED:

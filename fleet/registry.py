@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fleet.batch import Batch, Operation
+from fleet.change import UnitChange
 from fleet.cluster import (
     Assignment,
     Cluster,
-    Hold,
     Leader,
     Refusal,
     UnitRecord,
@@ -25,6 +25,7 @@ from fleet.cluster import (
 from fleet.errors import Conflict, InvalidUnit, NotFound
 from fleet.events import History, expired, latest
 from fleet.history import event_put
+from fleet.hold import Hold
 from fleet.keys import Keys
 from fleet.leadership import Leadership
 from fleet.machine import Cordon, Machine, MachineId, encode_cordon, encode_machine
@@ -35,7 +36,6 @@ from fleet.store.port import Delete, Entry, Guard, LeaseId, Put, Store
 from fleet.transaction import Transactions, Upload, fits
 from fleet.unit import UnitFile, read_unit
 from fleet.writes import (
-    UnitChange,
     UnitWrite,
     decide_writes,
     decode_stored_unit,

@@ -12,16 +12,15 @@ from fleet.claims import Claim, read_claim
 from fleet.cluster import (
     Assignment,
     Cluster,
-    Hold,
     Leader,
     Refusal,
     UnitRecord,
     decode_assignment,
-    decode_hold,
     decode_refusal,
     decode_unit,
 )
 from fleet.errors import MALFORMED
+from fleet.hold import Hold, decode_hold
 from fleet.keys import Keys
 from fleet.machine import (
     Cordon,

@@ -8,9 +8,9 @@ from cli.connect import run_connected
 from cli.options import examples, patience_flags, units_argument
 from cli.settings import Settings
 from cli.waiting import Aim, Goal, Reached
+from fleet.change import UnitChange
 from fleet.errors import FleetError
 from fleet.names import UnitName
-from fleet.registry import UnitChange
 
 
 @click.command(

@@ -14,7 +14,7 @@ from fleet.errors import NotFound
 
 if TYPE_CHECKING:
     from fleet.api.client import FleetClient
-    from fleet.cluster import Hold
+    from fleet.hold import Hold
 
 
 @click.command(

@@ -14,12 +14,12 @@ from cli.folders.desired import read_desired, source_of
 from cli.folders.showing import Line, Tone, done_lines, done_summary, names_of, show
 from cli.selection import is_global_file
 from cli.waiting import Aim, Goal, Reached
+from fleet.change import UnitChange
 from fleet.errors import Conflict, InvalidRequest
 from fleet.folder.assemble import Desired
 from fleet.folder.difference import Difference, Inventory, UnitDifference, compare
 from fleet.foresight import Foreseen
 from fleet.names import UnitName
-from fleet.registry import UnitChange
 from fleet.states import TargetState
 
 # Up to this many stored texts are asked for one by one rather than all of the cluster's.

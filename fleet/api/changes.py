@@ -7,12 +7,12 @@ from typing import Any
 
 from fleet.api.members import parse
 from fleet.api.schema import Unit, decode_unit
+from fleet.change import UnitChange
 from fleet.errors import InvalidRequest, InvalidUnit
 from fleet.folder.settings import check_source
 from fleet.machine import Cordon, MachineId
 from fleet.names import parse_name, split_name
 from fleet.options import check_unit, fleet_options, read_requirements
-from fleet.registry import UnitChange
 from fleet.states import TargetState
 
 MetadataChange = tuple[MachineId, str, str | None]

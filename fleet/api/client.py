@@ -41,11 +41,11 @@ from fleet.names import UnitName
 if TYPE_CHECKING:
     from fleet.api.syncing import SyncReport
     from fleet.api.why import Why
-    from fleet.cluster import Hold
+    from fleet.change import UnitChange
     from fleet.folder.difference import Inventory
     from fleet.foresight import Foreseen
+    from fleet.hold import Hold
     from fleet.sync.values import SyncSettings
-    from fleet.writes import UnitChange
 
 # Beyond this, all units are watched and those not asked for passed over.
 _MAX_QUERY_BYTES = 64 * 1024

@@ -7,12 +7,16 @@ have their place there for whenever it returns, do not make it so.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fleet.api.members import Document, array, mapping, number, present, text_of
 from fleet.api.schema import decode_hold, encode_hold
-from fleet.cluster import Cluster, Hold
+from fleet.hold import Hold
 from fleet.machine import MachineId
 from fleet.names import UnitName
+
+if TYPE_CHECKING:
+    from fleet.cluster import Cluster
 
 HELD = "held, so their units stay where they are (see fleetctl hold)"
 LEADERLESS = "no engine leads the cluster, so nobody moves their units"
@@ -48,7 +52,7 @@ class Lost:
     waits: tuple[FencedWait, ...] = ()
 
 
-def find_lost(cluster: Cluster) -> Lost:
+def find_lost(cluster: "Cluster") -> Lost:
     """What is lost, by machine, and what waits, by unit."""
     hold = cluster.current_hold
     held = hold.machines if hold else frozenset()

@@ -5,13 +5,16 @@ They are ours; fleet 1.0 had none.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fleet.api.members import Document, array, mapping, number_of, present, target_of, text_of
-from fleet.cluster import Cluster
 from fleet.errors import MALFORMED, InvalidRequest
 from fleet.machine import MachineId
 from fleet.names import UnitName
 from fleet.states import TargetState, UnitState, decode_state, encode_state
+
+if TYPE_CHECKING:
+    from fleet.cluster import Cluster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,7 @@ class UnitReport:
     fence_until_s: float = 0.0
 
 
-def report(cluster: Cluster, name: UnitName) -> UnitReport:
+def report(cluster: "Cluster", name: UnitName) -> UnitReport:
     """What the cluster says of a unit, whether it is there or not."""
     record = cluster.units.get(name)
     refusal = cluster.refusals.get(name)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from fleet.api.members import Document, array, count, mapping, number, present, target_of, text_of
-from fleet.cluster import Hold
-from fleet.cluster import decode_hold as decode_stored_hold
 from fleet.errors import MALFORMED, InvalidRequest, InvalidUnit
 from fleet.events import Event, History
 from fleet.events import decode_event as decode_stored_event
+from fleet.hold import Hold
+from fleet.hold import decode_hold as decode_stored_hold
 from fleet.machine import Cordon, Machine, MachineId, encode_cordon
 from fleet.machine import decode_cordon as decode_stored_cordon
 from fleet.names import UnitName

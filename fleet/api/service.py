@@ -32,13 +32,14 @@ from fleet.api.schema import (
     encode_page,
     encode_unit,
 )
+from fleet.change import UnitChange
 from fleet.cluster import Cluster, UnitRecord
 from fleet.errors import Conflict, Denied, InvalidRequest, NotFound
 from fleet.folder.difference import inventory_of
 from fleet.foresight import Foresee, Rebalancer
 from fleet.machine import MachineId
 from fleet.names import InvalidName, UnitName, parse_name
-from fleet.registry import Registry, UnitChange, renews_text
+from fleet.registry import Registry, renews_text
 from fleet.states import TargetState, UnitState
 from fleet.unit import UnitFile
 

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fleet.change import UnitChange
 from fleet.cluster import Cluster
 from fleet.folder.assemble import Desired, DesiredUnit
 from fleet.names import UnitName
 from fleet.states import TargetState
 from fleet.unit import UnitFile
-from fleet.writes import UnitChange, text_digest
+from fleet.writes import text_digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

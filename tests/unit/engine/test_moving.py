@@ -9,8 +9,9 @@ import pytest
 from engine.apply import decide
 from engine.moving import Rebalancer
 from engine.tasks import Task, TaskKind
-from fleet.cluster import Assignment, Cluster, Hold, Leader, encode_hold, encode_leader
+from fleet.cluster import Assignment, Cluster, Leader, encode_leader
 from fleet.errors import Conflict
+from fleet.hold import Hold, encode_hold
 from fleet.keys import Keys
 from fleet.machine import Cordon, MachineId
 from fleet.names import UnitName

@@ -7,7 +7,8 @@ import pytest
 
 from engine.rebalancing import MOST_TOGETHER, find_moves, foreseen_of, tasks_of
 from engine.tasks import TaskKind
-from fleet.cluster import Cluster, Hold, UnitRecord
+from fleet.cluster import Cluster, UnitRecord
+from fleet.hold import Hold
 from fleet.machine import MachineId
 from tests.unit.engine.worlds import (
     all_up,

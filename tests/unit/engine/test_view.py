@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from engine.view import View
-from fleet.cluster import Hold as StoredHold
-from fleet.cluster import encode_assignment, encode_hold, encode_leader, encode_unit
+from fleet.cluster import encode_assignment, encode_leader, encode_unit
+from fleet.hold import Hold as StoredHold
+from fleet.hold import encode_hold
 from fleet.keys import Keys
 from fleet.machine import MachineId, encode_machine
 from fleet.states import UnitState, encode_state

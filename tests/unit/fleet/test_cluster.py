@@ -8,16 +8,15 @@ import pytest
 from fleet.cluster import (
     Assignment,
     Cluster,
-    Hold,
     Leader,
     Refusal,
     UnitRecord,
     encode_assignment,
-    encode_hold,
     encode_leader,
     encode_refusal,
     encode_unit,
 )
+from fleet.hold import Hold, encode_hold
 from fleet.keys import Keys
 from fleet.machine import Cordon, Machine, MachineId, encode_cordon, encode_machine
 from fleet.names import UnitName

@@ -12,8 +12,9 @@ from cli.tables import clock_time
 from fleet.api.client import FleetClient
 from fleet.api.lost import FENCED, HELD, LEADERLESS, UNSETTLED, Lost
 from fleet.claims import Claim, encode_claim
-from fleet.cluster import Assignment, Hold, Refusal, encode_hold
+from fleet.cluster import Assignment, Refusal
 from fleet.errors import Denied, NotFound
+from fleet.hold import Hold, encode_hold
 from fleet.machine import MachineId
 from fleet.names import UnitName
 from fleet.registry import Registry

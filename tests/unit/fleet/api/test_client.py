@@ -16,7 +16,6 @@ from fleet.api.client import FleetClient
 from fleet.api.patience import PATIENCE_S
 from fleet.api.schema import ListedState
 from fleet.api.service import ApiService
-from fleet.cluster import Hold, encode_hold
 from fleet.errors import (
     Conflict,
     Denied,
@@ -25,6 +24,7 @@ from fleet.errors import (
     NotFound,
     Unavailable,
 )
+from fleet.hold import Hold, encode_hold
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName

@@ -6,8 +6,9 @@ import pytest
 
 from fleet.api.follow import JOIN_S, Following, Stories, rest_after
 from fleet.api.reports import UnitReport
-from fleet.cluster import Assignment, Hold, Refusal, encode_hold
+from fleet.cluster import Assignment, Refusal
 from fleet.errors import NotFound, Unavailable
+from fleet.hold import Hold, encode_hold
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName

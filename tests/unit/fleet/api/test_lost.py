@@ -18,8 +18,9 @@ from fleet.api.lost import (
     find_lost,
 )
 from fleet.claims import Claim
-from fleet.cluster import Assignment, Cluster, Hold, Leader, Refusal, UnitRecord
+from fleet.cluster import Assignment, Cluster, Leader, Refusal, UnitRecord
 from fleet.errors import InvalidRequest
+from fleet.hold import Hold
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
 from fleet.options import Requirements

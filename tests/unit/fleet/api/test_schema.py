@@ -23,8 +23,9 @@ from fleet.api.schema import (
     encode_page,
     encode_unit,
 )
-from fleet.cluster import Assignment, Cluster, Hold, Leader, Refusal, UnitRecord
+from fleet.cluster import Assignment, Cluster, Leader, Refusal, UnitRecord
 from fleet.errors import InvalidRequest, InvalidUnit
+from fleet.hold import Hold
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
 from fleet.options import Requirements

@@ -11,9 +11,10 @@ from fleet.api.answers import Answer, error_answer
 from fleet.api.call import Call
 from fleet.api.metrics import Kind, Metric, Sample
 from fleet.api.service import ApiService
-from fleet.cluster import Assignment, Cluster, Hold, UnitRecord, encode_hold
+from fleet.cluster import Assignment, Cluster, UnitRecord
 from fleet.errors import FleetError, Unavailable
 from fleet.foresight import Foreseen, ForeseenUnit
+from fleet.hold import Hold, encode_hold
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName

@@ -6,8 +6,9 @@ import pytest
 
 from fleet.api.members import parse, render
 from fleet.api.why import MachineAnswer, Why, decode_why, encode_why, explain
-from fleet.cluster import Assignment, Cluster, Hold, Leader, Refusal, UnitRecord
+from fleet.cluster import Assignment, Cluster, Leader, Refusal, UnitRecord
 from fleet.errors import InvalidRequest
+from fleet.hold import Hold
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
 from fleet.options import Requirements
