@@ -10,7 +10,7 @@
 
 PYTHON ?= python3
 # Tests mostly wait for machines: a few more at a time than there are cores.
-WORKERS ?= 4
+WORKERS ?= 3
 BIN := .venv/bin
 
 .PHONY: root setup packages demo test faults unit fuzz check bench bench-scale reliability clean

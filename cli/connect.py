@@ -27,10 +27,6 @@ class NoClient(FleetError):
 def run_connected(settings: Settings, work: "Callable[[FleetClient], Awaitable[int]]") -> int:
     """Do the work with a client of the cluster, and give its exit status. Raises FleetError."""
 
-    if not settings.debug:
-        # What asyncio notes about its own subprocesses and slow steps means nothing to a user.
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-
     async def session() -> int:
         async with connect(settings) as client:
             return await work(client)
@@ -47,6 +43,9 @@ async def connect(
     A tunnel that is open already is used and left open. Raises NoClient for an endpoint that means
     nothing, and what opening the tunnel raises.
     """
+    if not settings.debug:
+        # What asyncio notes about its own subprocesses and slow steps means nothing to a user.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     check_driver(settings.driver)
     if "," in settings.endpoint:
         first = settings.endpoint.partition(",")[0]
