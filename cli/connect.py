@@ -34,6 +34,15 @@ def run_connected(settings: Settings, work: "Callable[[FleetClient], Awaitable[i
     return asyncio.run(session())
 
 
+def run_comparing(settings: Settings, work: "Callable[[FleetClient], Awaitable[int]]") -> int:
+    """Like run_connected where 1 is an answer: what fails is told on stderr, and is 2."""
+    try:
+        return run_connected(settings, work)
+    except (FleetError, OSError) as error:
+        click.echo(str(error), err=True)
+        return 2
+
+
 @asynccontextmanager
 async def connect(
     settings: Settings, tunnel: "Tunnel | None" = None

@@ -60,6 +60,7 @@ class Facts:
         self.refusals: dict[UnitName, Refusal] = {}
         self.files: dict[str, int] = {}
         self.namings: dict[str, int] = {}
+        self.kept_files: frozenset[str] = frozenset()
         self.held: frozenset[MachineId] = frozenset()
         self.waits: Mapping[UnitName, str] = {}
         self.withdrawn: Set[UnitName] = frozenset()
@@ -83,6 +84,7 @@ class Facts:
             facts.set_refusal(refusal)
         for digest, revision in cluster.files.items():
             facts.set_file(digest, revision)
+        facts.keep_files(cluster.kept_files)
         for claim in cluster.claims:
             facts.set_claim(claim)
         return facts
@@ -306,8 +308,16 @@ class Facts:
     def drop_file(self, digest: str) -> None:
         self.files.pop(digest, None)
 
+    def keep_files(self, digests: frozenset[str]) -> None:
+        """These are named by the commit that is followed, and no others any more."""
+        for digest in digests - self.kept_files:
+            self._name(digest, 1)
+        for digest in self.kept_files - digests:
+            self._name(digest, -1)
+        self.kept_files = digests
+
     def _name(self, digest: str, change: int) -> None:
-        """One more, or one less, record or row that names the file."""
+        """One more, or one less, record, row or commit that names the file."""
         count = self.namings.get(digest, 0) + change
         if count:
             self.namings[digest] = count

@@ -31,6 +31,7 @@ from fleet.names import UnitName, parse_name
 from fleet.snapshot import describe_malformed, split_key
 from fleet.states import TargetState, decode_state
 from fleet.store.port import Changes, Commit, Delete, Entry, Guard, LeaseId, Put, Snapshot, Store
+from fleet.sync.wanted import decode_wanted
 
 UNREADABLE = "its record in the store is malformed: destroy it and submit it again"
 
@@ -49,6 +50,7 @@ def prefixes_of(keys: Keys) -> tuple[str, ...]:
         keys.departures,
         keys.claims,
         keys.changes,
+        keys.sync_wanted,
         keys.engine,
     )
 
@@ -90,6 +92,7 @@ class View:
             (keys.pending_change, self._read_pending_change),
             (keys.latest_rows, self._read_latest_rows),
             (keys.uploads, self._read_upload),
+            (keys.sync_wanted, self._read_sync_wanted),
             (keys.hold, self._read_hold),
             (keys.engine, self._read_leader),
         )
@@ -239,6 +242,11 @@ class View:
         self.uploads.discard(rest)
         if entry is not None:
             self.uploads.add(rest)
+
+    def _read_sync_wanted(self, rest: str, entry: Entry | None) -> None:
+        self.facts.keep_files(frozenset())
+        if entry is not None:
+            self.facts.keep_files(decode_wanted(entry.value).files)
 
     def _read_hold(self, rest: str, entry: Entry | None) -> None:
         if rest:

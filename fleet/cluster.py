@@ -103,7 +103,8 @@ class Cluster:
     leader reads `claims`.
     `pending_change` is the revision of a change of units that is made but not completed, 0 without
     one; then units are not yet what they should be. While somebody is `uploading`, files that no
-    unit names will be named. `latest_change` is the revision of the last change of any unit,
+    unit names will be named; `kept_files` are those that a commit which is followed names.
+    `latest_change` is the revision of the last change of any unit,
     `latest_rows` that of the last write of the engine's: a row, a refusal, a hold.
     `cordons` are those of all machines, here or not; a machine that is here has its own.
     `registrations` are the revisions at which the machines that are here have said what they are.
@@ -124,6 +125,7 @@ class Cluster:
     latest_change: int = 0
     latest_rows: int = 0
     uploading: bool = False
+    kept_files: frozenset[str] = frozenset()
     cordons: Mapping[MachineId, Cordon] = field(default_factory=dict)
     registrations: Mapping[MachineId, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()

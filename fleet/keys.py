@@ -98,6 +98,11 @@ class Keys:
         return f"{self.root}sync/"
 
     @property
+    def sync_wanted(self) -> str:
+        """What the commit wants that is applied; the engine spares the files that it names."""
+        return f"{self.sync}wanted"
+
+    @property
     def engine(self) -> str:
         return f"{self.root}engine"
 

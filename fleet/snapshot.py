@@ -33,6 +33,7 @@ from fleet.machine import (
 from fleet.names import UnitName, parse_name
 from fleet.states import UnitState, decode_state
 from fleet.store.port import Entry
+from fleet.sync.wanted import decode_wanted
 
 
 def decode_cluster(keys: Keys, entries: Iterable[Entry], revision: int) -> Cluster:
@@ -52,6 +53,7 @@ def decode_cluster(keys: Keys, entries: Iterable[Entry], revision: int) -> Clust
         (keys.latest_change, _read_latest_change),
         (keys.latest_rows, _read_latest_rows),
         (keys.uploads, _read_upload),
+        (keys.sync_wanted, _read_sync_wanted),
         (keys.cordons, _read_cordon),
         (keys.hold, _read_hold),
         (keys.engine, _read_leader),
@@ -109,6 +111,7 @@ class _Draft:
         self.latest_change = 0
         self.latest_rows = 0
         self.uploading = False
+        self.kept_files: frozenset[str] = frozenset()
         self.cordons: dict[MachineId, Cordon] = {}
         self.problems: list[str] = []
 
@@ -136,6 +139,7 @@ class _Draft:
             latest_change=self.latest_change,
             latest_rows=self.latest_rows,
             uploading=self.uploading,
+            kept_files=self.kept_files,
             cordons=dict(sorted(self.cordons.items())),
             registrations=self.registrations,
             problems=tuple(self.problems),
@@ -217,6 +221,10 @@ def _read_latest_rows(draft: _Draft, rest: str, entry: Entry) -> None:
 
 def _read_upload(draft: _Draft, rest: str, entry: Entry) -> None:
     draft.uploading = True
+
+
+def _read_sync_wanted(draft: _Draft, rest: str, entry: Entry) -> None:
+    draft.kept_files = decode_wanted(entry.value).files
 
 
 def _read_cordon(draft: _Draft, rest: str, entry: Entry) -> None:

@@ -2,12 +2,11 @@
 
 import click
 
-from cli.connect import run_connected
+from cli.connect import run_comparing
 from cli.folders.applying import Wish, diff
 from cli.folders.options import name_option, paths_argument, prune_flag, source_option
 from cli.options import examples
 from cli.settings import Settings
-from fleet.errors import FleetError
 
 
 @click.command(
@@ -34,8 +33,4 @@ def command(
     error.
     """
     wish = Wish(paths=paths, name=name, source=source, prune=prune)
-    try:
-        return run_connected(settings, lambda client: diff(client, wish))
-    except (FleetError, OSError) as error:
-        click.echo(str(error), err=True)
-        return 2
+    return run_comparing(settings, lambda client: diff(client, wish))

@@ -1,11 +1,11 @@
-"""fleetctl sync: set, status, now, stop."""
+"""fleetctl sync: set, status, diff, now, stop."""
 
 from typing import TYPE_CHECKING
 
 import click
 
 from cli.completion.candidates import any_file
-from cli.connect import run_connected
+from cli.connect import run_comparing, run_connected
 from cli.options import Option, examples
 from cli.settings import Settings
 
@@ -102,6 +102,25 @@ def status_command(settings: Settings) -> int:
     from cli.folders.following import show_status
 
     return run_connected(settings, show_status)
+
+
+@command.command(
+    "diff",
+    epilog=examples(
+        "fleetctl sync diff",
+        "fleetctl sync diff > drift.txt || [ $? -eq 1 ]     # for a report",
+    ),
+)
+@click.pass_obj
+def diff_command(settings: Settings) -> int:
+    """Show what has drifted as a diff: what sync now would put right.
+
+    The same as diff of a clone at the commit that is applied, from any machine and without git.
+    Exits with 0 if nothing has drifted, 1 if something has, 2 on an error.
+    """
+    from cli.folders.following import show_drift
+
+    return run_comparing(settings, show_drift)
 
 
 @command.command(

@@ -98,12 +98,16 @@ class _Session:
 
 async def diff(client: Cluster, wish: Wish) -> int:
     """Show what apply would do; 1 if anything, 0 if nothing."""
-    session = _Session(wish)
-    difference = await _with_texts(client, await session.difference(client))
-    changes = difference.changes(prune=wish.prune)
-    foreseen = await client.plan(changes) if changes else Foreseen()
-    _print(show(difference, foreseen, prune=wish.prune))
+    difference = await _Session(wish).difference(client)
+    await show_difference(client, difference, prune=wish.prune)
     return 1 if difference.differing or (wish.prune and difference.orphans) else 0
+
+
+async def show_difference(client: Cluster, difference: Difference, *, prune: bool) -> None:
+    """Print it, with the texts that the cluster has and where units would run."""
+    changes = difference.changes(prune=prune)
+    foreseen = await client.plan(changes) if changes else Foreseen()
+    _print(show(await _with_texts(client, difference), foreseen, prune=prune))
 
 
 async def apply(client: Cluster, wish: Wish, patience: Patience) -> int:

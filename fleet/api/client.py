@@ -263,11 +263,12 @@ class FleetClient:
 
     # The repository that is followed
 
-    async def sync(self) -> "SyncReport":
-        """What is followed, how far it came, and what has drifted."""
+    async def sync(self, *, texts: bool = False) -> "SyncReport":
+        """What is followed, how far it came, what has drifted, from which texts if asked for."""
         from fleet.api.syncing import decode_sync
 
-        response = await self._link.send("GET", "sync")
+        params = {"text": "true"} if texts else None
+        response = await self._link.send("GET", "sync", params=params)
         self._link.check_ours(response)
         return self._link.decoded(response, decode_sync)
 

@@ -129,7 +129,8 @@ class Operations:
     # The repository that is followed
 
     async def _get_sync(self, call: Call) -> Answer:
-        state, drift = await self._sync.state()
+        texts = first(call.query, "text") == "true"
+        state, drift = await self._sync.state(texts=texts)
         report = SyncReport(settings=state.settings, status=state.status, drift=drift)
         return json_answer(encode_sync(report))
 

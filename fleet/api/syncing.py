@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fleet.api.members import Document, array, mapping, text_of
+from fleet.api.members import Document, array, mapping, present, target_of, text_of
 from fleet.errors import MALFORMED, FleetError, InvalidRequest
 from fleet.names import UnitName
 from fleet.sync.values import (
@@ -30,7 +30,7 @@ def encode_sync(report: SyncReport) -> Document:
     return {
         "settings": report.settings and encode_settings(report.settings),
         "status": report.status and encode_status(report.status),
-        "drift": [{"unit": one.unit, "what": one.what} for one in report.drift],
+        "drift": [_drift_document(one) for one in report.drift],
     }
 
 
@@ -63,6 +63,18 @@ def decode_sync_settings(document: object) -> SyncSettings:
         raise InvalidRequest(f"unable to decode body: {error!r}") from error
 
 
+def _drift_document(drift: Drift) -> Document:
+    document: Document = {"unit": drift.unit, "what": drift.what}
+    if drift.text is None:
+        return document
+    return document | {"text": drift.text} | present(desiredState=drift.target)
+
+
 def _drift(document: object) -> Drift:
     found = mapping(document, "a drift")
-    return Drift(unit=UnitName(text_of(found, "unit")), what=text_of(found, "what"))
+    return Drift(
+        unit=UnitName(text_of(found, "unit")),
+        what=text_of(found, "what"),
+        text=text_of(found, "text") if "text" in found else None,
+        target=target_of(found, "desiredState"),
+    )

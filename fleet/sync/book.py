@@ -16,15 +16,14 @@ from fleet.sync.values import (
     Drift,
     SyncSettings,
     SyncStatus,
-    Wanted,
     decode_settings,
     decode_status,
-    decode_wanted,
     encode_settings,
     encode_status,
-    encode_wanted,
     find_drift,
+    tell_texts,
 )
+from fleet.sync.wanted import Wanted, decode_wanted, encode_wanted
 from fleet.writes import decode_stored_unit
 
 _log = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ class SyncBook:
         self.prefix = root
         self._settings = f"{root}settings"
         self._status = f"{root}status"
-        self._wanted = f"{root}wanted"
+        self._wanted = registry.keys.sync_wanted
         self._request = f"{root}request"
 
     def read_entries(self, entries: Mapping[str, Entry]) -> SyncState:
@@ -66,14 +65,20 @@ class SyncBook:
             request=request.modified if request else 0,
         )
 
-    async def state(self) -> tuple[SyncState, tuple[Drift, ...]]:
-        """What is followed, how far it came, and what has drifted since."""
+    async def state(self, *, texts: bool = False) -> tuple[SyncState, tuple[Drift, ...]]:
+        """What is followed, how far it came, what has drifted since, from which texts if asked."""
         keys = self._registry.keys
         snapshot = await self._registry.transactions.settled(self.prefix, keys.units)
         state = self.read_entries(snapshot.entries)
         if state.wanted is None:
             return state, ()
-        return state, tuple(find_drift(state.wanted, _records(keys.units, snapshot.entries)))
+        drift = tuple(find_drift(state.wanted, _records(keys.units, snapshot.entries)))
+        if texts:
+            units = state.wanted.units
+            digests = {units[one.unit][1] for one in drift if one.unit in units}
+            files = await self._registry.files(digests)
+            drift = tuple(tell_texts(drift, state.wanted, files))
+        return state, drift
 
     async def set(self, settings: SyncSettings, *, by: str) -> None:
         """Follow this from now on, from the beginning."""

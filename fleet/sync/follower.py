@@ -22,7 +22,8 @@ from fleet.registry import Registry
 from fleet.store.mirror import Mirror
 from fleet.sync.book import SyncBook, SyncState
 from fleet.sync.git import GitFailed, Repository, remove_leftovers
-from fleet.sync.values import Commit, SyncSettings, SyncStatus, Wanted, wanted_of
+from fleet.sync.values import Commit, SyncSettings, SyncStatus, wanted_of
+from fleet.sync.wanted import Wanted
 
 _log = logging.getLogger(__name__)
 

@@ -1,10 +1,8 @@
 """What a cluster is to follow, how far it has come, and what no longer agrees with it."""
 
-import json
 import re
-import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fleet.cluster import UnitRecord
@@ -12,6 +10,9 @@ from fleet.errors import InvalidRequest
 from fleet.folder.assemble import Desired
 from fleet.folder.source import repository_source
 from fleet.names import UnitName
+from fleet.states import TargetState
+from fleet.sync.wanted import Wanted
+from fleet.unit import UnitFile
 from fleet.writes import text_digest
 
 MIN_INTERVAL_S = 5.0
@@ -78,10 +79,16 @@ class SyncStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """One unit that is not as the applied commit has it, in words."""
+    """One unit that is not as the applied commit has it, in words.
+
+    `text` and `target` are the commit's, if they were asked for and the store still has them; the
+    text is empty if the commit has no such unit.
+    """
 
     unit: UnitName
     what: str
+    text: str | None = None
+    target: TargetState | None = None
 
 
 def check_sync(settings: SyncSettings) -> SyncSettings:
@@ -151,38 +158,12 @@ def decode_status(document: Any) -> SyncStatus:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What the applied commit wants, by unit: hash, digest of the text, target state."""
-
-    source: str = ""
-    units: Mapping[UnitName, tuple[str, str, str]] = field(default_factory=dict)
-
-
 def wanted_of(desired: Desired, source: str) -> Wanted:
     units = {
         name: (unit.file.hash, text_digest(unit.file.text), unit.target.value)
         for name, unit in desired.units.items()
     }
     return Wanted(source=source, units=units)
-
-
-def encode_wanted(wanted: Wanted) -> bytes:
-    document = {"source": wanted.source, "units": wanted.units}
-    return zlib.compress(json.dumps(document, separators=(",", ":")).encode())
-
-
-def decode_wanted(value: bytes) -> Wanted:
-    """What was written; raises MALFORMED (fleet/errors.py) if it cannot be read."""
-    try:
-        document = json.loads(zlib.decompress(value))
-    except zlib.error as error:
-        raise ValueError(str(error)) from error
-    units = {
-        UnitName(str(name)): (str(hash_), str(file), str(target))
-        for name, (hash_, file, target) in document["units"].items()
-    }
-    return Wanted(source=str(document["source"]), units=units)
 
 
 def find_drift(wanted: Wanted, units: Mapping[UnitName, UnitRecord]) -> Iterator[Drift]:
@@ -200,3 +181,17 @@ def find_drift(wanted: Wanted, units: Mapping[UnitName, UnitRecord]) -> Iterator
     for name, record in sorted(units.items()):
         if wanted.source and record.source == wanted.source and name not in wanted.units:
             yield Drift(unit=name, what="the repository does not have it any more")
+
+
+def tell_texts(
+    drift: Iterable[Drift], wanted: Wanted, files: Mapping[str, UnitFile]
+) -> Iterator[Drift]:
+    """The drift, with what the commit has instead, as far as the files, by digest, are known."""
+    for one in drift:
+        _, digest, target = wanted.units.get(one.unit, ("", "", ""))
+        if not digest:
+            yield replace(one, text="")
+        elif digest in files:
+            yield replace(one, text=files[digest].text, target=TargetState(target))
+        else:
+            yield one

@@ -15,18 +15,24 @@ import asyncssh
 import pytest
 from aiohttp import web
 
+from cli.folders.following import show_drift
+from engine.foresee import foresee
+from engine.loop import Engine
+from fleet.api.client import FleetClient
+from fleet.api.server import ApiServer
 from fleet.cluster import Leader
 from fleet.errors import Unavailable
 from fleet.keys import Keys
 from fleet.machine import MachineId
 from fleet.names import UnitName
-from fleet.registry import Registry, UnitChange
+from fleet.registry import Registry, UnitChange, text_digest
 from fleet.states import TargetState
 from fleet.store.memory import MemoryStore
 from fleet.sync.book import SyncBook, SyncState
 from fleet.sync.follower import Follower
 from fleet.sync.git import GitFailed, Repository
 from fleet.sync.values import Drift, SyncSettings
+from fleet.unit import parse_unit
 from tests.integration.authority import Authority
 
 pytestmark = pytest.mark.realtime
@@ -105,6 +111,14 @@ class Following:
                     return
                 await asyncio.sleep(0.05)
 
+    async def until_dropped(self, text: str) -> None:
+        """Wait until the engine has dropped a text that nothing names."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                if not await self.registry.files([text_digest(text)]):
+                    return
+                await asyncio.sleep(0.05)
+
     async def until_tried(self, commit: str) -> SyncState:
         await self.book.request(by="test")
         return await self.until(lambda s: s.status is not None and s.status.tried == commit)
@@ -128,6 +142,34 @@ async def following(folder: Path) -> AsyncIterator[Following]:
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def leading(made: Following) -> AsyncIterator[None]:
+    """An engine that leads, and follows."""
+    async with Engine(Registry(made.store.connect(), Keys()), machine=ME) as engine:
+        running = asyncio.create_task(engine.run())
+        async with asyncio.timeout(WAIT_S):
+            while made.leader is None:
+                await asyncio.sleep(0.05)
+                made.leader = engine.leader
+        following = asyncio.create_task(made.follower.run())
+        try:
+            yield
+        finally:
+            following.cancel()
+            running.cancel()
+            await asyncio.gather(following, running, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def serving(made: Following, socket: Path) -> AsyncIterator[None]:
+    server = ApiServer(made.registry, version="2.0.0", hostname="box", foresee=foresee)
+    await server.start(unix_path=socket)
+    try:
+        yield
+    finally:
+        await server.stop()
 
 
 @pytest.fixture
@@ -273,6 +315,34 @@ async def test_drift_is_told_and_put_right_when_asked(origin: Origin, tmp_path: 
         await made.book.request(by="bob")
         await made.until_drift(0)
         assert await made.units() == {"db.service": "launched", "web.service": "launched"}
+
+
+async def test_drift_is_shown_as_a_diff_though_no_unit_has_the_committed_text_any_more(
+    origin: Origin, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit, web, socket = origin.commit("begin", web__service=WEB), "web.service", tmp_path / "s"
+    made = Following(tmp_path)
+    async with leading(made), serving(made, socket), FleetClient(f"unix://{socket}") as client:
+        await made.book.set(settings(origin), by="alice")
+        await made.until(lambda s: s.status is not None and s.status.tried == commit)
+        texts = [f"{WEB}# {word}\n" for word in ("soon", "by hand")]
+        for text in texts:
+            change = UnitChange(name=UnitName(web), file=parse_unit(text))
+            await made.registry.apply([change], by="bob")
+        await made.until_dropped(texts[0])
+        assert await show_drift(client) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert [line for line in lines[:-1] if not line.startswith("  ")] == [
+            "web.service: only its comments change",
+            "--- web.service in the cluster",
+            f"+++ web.service in commit {commit[:10]}",
+            "@@ -1,3 +1,2 @@",
+            " [Service]",
+            " ExecStart=/bin/sleep 100",
+            "-# by hand",
+        ]
+        await made.book.stop(by="alice")
+        await made.until_dropped(WEB)
 
 
 # Other ways to a repository

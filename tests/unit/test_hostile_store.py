@@ -52,7 +52,7 @@ _PLACES = [
     *(KEYS.state(ME, GOOD), KEYS.state(OTHER, GOOD), KEYS.state(ME, UnitName("x.service"))),
     *(KEYS.refusal(GOOD), KEYS.refusal(UnitName("x.service")), f"{KEYS.refusals}x"),
     *(KEYS.departure(OTHER), KEYS.departures, KEYS.engine, KEYS.hold, f"{KEYS.engine}/x"),
-    KEYS.latest_rows,
+    *(KEYS.latest_rows, KEYS.sync_wanted, KEYS.sync),
     *(f"{KEYS.events}zzz", KEYS.events, f"{KEYS.root}nothing/at/all", KEYS.root),
 ]
 _RECORD = {"hash": "h", "file": "0" * 40, "target": "launched", "options": []}

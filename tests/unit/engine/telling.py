@@ -28,6 +28,7 @@ def tell(facts: Facts, before: Cluster, after: Cluster) -> None:
         facts.set_refusal(after.refusals[unit])
     for digest in _new(before.files, after.files):
         facts.set_file(digest, after.files[digest])
+    facts.keep_files(after.kept_files)
     _tell_places(facts, before, after)
 
 

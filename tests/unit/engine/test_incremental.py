@@ -99,10 +99,12 @@ class WideDice(Dice):
         return self.disturbed(cluster) if what < 0.8 else cluster
 
 
-def with_files(cluster: Cluster) -> Cluster:
+def with_files(cluster: Cluster, *, kept: bool = False) -> Cluster:
+    """The cluster with the files that it names; a commit may name what units name just now."""
     files = {row.file: 1 for row in cluster.schedule}
     files |= {record.file: 1 for record in cluster.units.values()}
-    return replace(cluster, files={**cluster.files, **files})
+    kept_files = frozenset(files) if kept else cluster.kept_files
+    return replace(cluster, files={**cluster.files, **files}, kept_files=kept_files)
 
 
 @pytest.mark.parametrize("start", range(0, 4 * WORLDS_PER_TEST, WORLDS_PER_TEST))
@@ -114,7 +116,7 @@ def test_planner_told_of_changes_plans_as_one_that_sees_all(start: int) -> None:
         memory, facts = SEASONED, Facts()
         planner = Planner(facts, SETTINGS)
         for step in range(STEPS):
-            cluster = with_files(cluster)
+            cluster = with_files(cluster, kept=step % 3 == 1)
             tell(facts, before, cluster)
             fresh = plan(cluster, memory, now_s, SETTINGS)
             assert planner.plan(memory, now_s) == fresh, (seed, step)

@@ -155,6 +155,7 @@ def test_files_that_nothing_names_are_dropped_unless_something_cannot_be_read() 
     assert (task.kind, task.digest, task.unit_revision) == (TaskKind.DROP_FILE, "old", 7)
     assert planned(replace(before, problems=("x holds a malformed value",))).tasks == ()
     assert planned(replace(before, uploading=True)).tasks == ()
+    assert planned(replace(before, kept_files=frozenset({"old"}))).tasks == ()
 
 
 # Conflicts

@@ -12,8 +12,10 @@ from fleet.hold import Hold as StoredHold
 from fleet.hold import encode_hold
 from fleet.keys import Keys
 from fleet.machine import MachineId, encode_machine
+from fleet.names import UnitName
 from fleet.states import UnitState, encode_state
 from fleet.store.port import Entry
+from fleet.sync.wanted import Wanted, encode_wanted
 from tests.unit.engine.worlds import all_up, machine, unit, with_rows, world
 
 STEPS = 80
@@ -37,6 +39,7 @@ def values() -> dict[str, list[bytes]]:
         "/fleet/states/m1": [b"{}"],
         "/fleet/claims/m1/a.service": [b'{"stop": 5.0}'],
         "/fleet/claims/m1": [b'{"stop": 5.0}'],
+        "/fleet/sync/wanted": [_commit("file-a.service-1"), _commit("other")],
     }
     for name in ("m1", "m2"):
         document = encode_machine(machine(name, role="db"))
@@ -48,6 +51,10 @@ def values() -> dict[str, list[bytes]]:
     for state in cluster.states:
         found[f"/fleet/states/{state.machine}/{state.unit}"] = [_encoded(state)]
     return {key: [*good, b"{", b"{}", b'{"id": 1}'] for key, good in found.items()}
+
+
+def _commit(file: str) -> bytes:
+    return encode_wanted(Wanted(units={UnitName("a.service"): ("h", file, "launched")}))
 
 
 def _encoded(state: UnitState) -> bytes:
@@ -96,3 +103,4 @@ def test_values_of_the_random_views_can_be_read() -> None:
     assert len(view.facts.units) == 3
     assert len(view.facts.machines) == 2
     assert len(view.facts.states) == 2
+    assert len(view.facts.kept_files) == 1

@@ -7,11 +7,16 @@ from dataclasses import replace
 import pytest
 
 from fleet.names import UnitName
-from fleet.registry import Registry
-from fleet.store.port import Put
-from fleet.sync.values import Commit, SyncStatus, Wanted, encode_status, encode_wanted
+from fleet.registry import Registry, UnitChange, text_digest
+from fleet.states import TargetState
+from fleet.store.port import Delete, Put
+from fleet.sync.values import Commit, SyncStatus, encode_status
+from fleet.sync.wanted import Wanted, encode_wanted
+from fleet.unit import parse_unit
 from tests.unit.cli.fleetctl.cluster import HERE, Cluster, Fleetctl, wait_until
 
+WEB = "[Service]\nExecStart=/bin/sleep 100\n"
+OLD = UnitName("old.service")
 URL = "https://git.example.com/shop.git"
 COMMIT = Commit(id="3f2c9b1d0711", author="Alice <a@example.com>", subject="Port", at_s=5.0)
 GOOD = SyncStatus(
@@ -77,6 +82,91 @@ def test_drift_is_listed(fleetctl: Fleetctl, cluster: Cluster) -> None:
     outcome = fleetctl("sync", "status")
     assert outcome.status == 1
     assert "drift: web.service: it is not in the cluster\n" in outcome.err
+
+
+def applied(cluster: Cluster, source: str, **texts: str) -> None:
+    """As the leader leaves it when it has applied a commit with these units."""
+    files = {UnitName(f"{name}.service"): parse_unit(text) for name, text in texts.items()}
+    units = {name: (file.hash, text_digest(file.text), "launched") for name, file in files.items()}
+    changes = [
+        UnitChange(name=name, file=file, target=TargetState.LAUNCHED, source=source)
+        for name, file in files.items()
+    ]
+    cluster.do(lambda registry: registry.apply(changes, by="sync"))
+    look(cluster, GOOD, Wanted(source=source, units=units))
+
+
+def by_hand(cluster: Cluster, *changes: UnitChange) -> None:
+    cluster.do(lambda registry: registry.apply(changes, by="bob"))
+
+
+def test_diff_shows_what_has_drifted_as_what_would_put_it_right(
+    fleetctl: Fleetctl, cluster: Cluster
+) -> None:
+    follow(fleetctl)
+    applied(cluster, "git.example.com/shop", web=f"# ours\n{WEB}", db=WEB, ok=WEB, low=WEB)
+    outcome = fleetctl("sync", "diff")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out.startswith("Nothing has drifted from commit 3f2c9b1d07 (Port")
+    old = UnitChange(name=OLD, file=parse_unit(WEB), source="git.example.com/shop")
+    by_hand(
+        cluster,
+        UnitChange(name=UnitName("web.service"), file=parse_unit("[Service]\nExecStart=/b\n")),
+        UnitChange(name=UnitName("db.service"), destroy=True),
+        UnitChange(name=UnitName("low.service"), target=TargetState.LOADED),
+        replace(old, target=TargetState.INACTIVE),
+    )
+    outcome = fleetctl("sync", "diff")
+    assert (outcome.status, outcome.err) == (1, "")
+    lines = [line for line in outcome.out.splitlines() if not line.startswith("  ")]
+    revision = lines[-1].partition("(revision ")[2].partition(")")[0]
+    assert lines == [
+        "db.service: created, launched",
+        "--- /dev/null",
+        "+++ db.service in commit 3f2c9b1d07",
+        "@@ -0,0 +1,2 @@",
+        "+[Service]",
+        "+ExecStart=/bin/sleep 100",
+        "low.service: target state loaded -> launched",
+        "web.service: its contents change, target state inactive -> launched",
+        "--- web.service in the cluster",
+        "+++ web.service in commit 3f2c9b1d07",
+        "@@ -1,2 +1,3 @@",
+        "+# ours",
+        " [Service]",
+        "-ExecStart=/b",
+        "+ExecStart=/bin/sleep 100",
+        "old.service: destroyed, no longer here",
+        f"1 to create, 2 to change, 1 to destroy (revision {revision})",
+    ]
+    assert int(revision) > 0
+
+
+def test_diff_names_units_of_which_the_store_has_no_text(
+    fleetctl: Fleetctl, cluster: Cluster
+) -> None:
+    follow(fleetctl)
+    applied(cluster, "git.example.com/shop", web=WEB)
+    by_hand(cluster, UnitChange(name=UnitName("web.service"), destroy=True))
+
+    async def drop(registry: Registry) -> None:
+        await registry.store.commit([], [Delete(registry.keys.file(text_digest(WEB)))])
+
+    cluster.do(drop)
+    outcome = fleetctl("sync", "diff")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err == (
+        "drift: web.service: it is not in the cluster\n"
+        "The store lacks the text of these. To put them right: fleetctl sync now\n"
+    )
+
+
+def test_diff_that_can_compare_with_nothing_exits_with_2(fleetctl: Fleetctl) -> None:
+    assert fleetctl("sync", "diff").status == 2
+    follow(fleetctl)
+    outcome = fleetctl("sync", "diff")
+    told = "no commit is applied yet; fleetctl sync status says why\n"
+    assert (outcome.status, outcome.out, outcome.err) == (2, "", told)
 
 
 def test_now_waits_until_the_leader_has_looked(fleetctl: Fleetctl, cluster: Cluster) -> None:

@@ -1,6 +1,7 @@
 """What may be followed, what is kept of it, and what counts as drift."""
 
 import json
+import zlib
 
 import pytest
 
@@ -11,18 +12,19 @@ from fleet.states import TargetState
 from fleet.sync.git import complaint
 from fleet.sync.values import (
     Commit,
+    Drift,
     SyncSettings,
     SyncStatus,
-    Wanted,
     check_sync,
     decode_settings,
     decode_status,
-    decode_wanted,
     encode_settings,
     encode_status,
-    encode_wanted,
     find_drift,
+    tell_texts,
 )
+from fleet.sync.wanted import Wanted, decode_wanted, encode_wanted
+from fleet.unit import parse_unit
 
 URL = "https://git.example.com/shop.git"
 A, B, C = UnitName("a.service"), UnitName("b.service"), UnitName("c.service")
@@ -68,9 +70,25 @@ def test_values_read_back_as_they_were_written() -> None:
     assert decode_status(encode_status(SyncStatus())) == SyncStatus()
     wanted = Wanted(source="s", units={A: ("h", "f", "launched")})
     assert decode_wanted(encode_wanted(wanted)) == wanted
+    assert decode_wanted(zlib.compress(_NOTHING)) == Wanted()
 
 
-@pytest.mark.parametrize("value", [b"", b"x", b"{}"], ids=repr)
+def _packed(document: object) -> bytes:
+    return zlib.compress(json.dumps(document).encode())
+
+
+_NOTHING = b'{"source":"","units":{}}'
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"{}", id="not compressed"),
+        pytest.param(_packed({"units": {A: ["h", "f", "paused"]}}), id="a state of the future"),
+        pytest.param(zlib.compress(b" " * (65 << 20) + _NOTHING, 1), id="far too long"),
+    ],
+)
 def test_malformed_list_of_what_is_wanted_says_so(value: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         decode_wanted(value)
@@ -98,6 +116,17 @@ def test_drift_is_what_is_not_as_the_commit_has_it() -> None:
     assert [one.what for one in find_drift(wanted, {A: record(A), C: record(C, file="g")})] == [
         "it is not in the cluster",
         "its comments are others",
+    ]
+
+
+def test_drift_is_told_with_what_the_commit_has_as_far_as_that_is_known() -> None:
+    wanted = Wanted(source="git", units={A: ("h", "f", "loaded"), B: ("h", "g", "launched")})
+    drift = [Drift(unit=name, what="why") for name in (A, B, C)]
+    told = tell_texts(drift, wanted, {"f": parse_unit("[Service]\nExecStart=/bin/a\n")})
+    assert [(one.unit, one.text, one.target) for one in told] == [
+        (A, "[Service]\nExecStart=/bin/a\n", TargetState.LOADED),
+        (B, None, None),
+        (C, "", None),
     ]
 
 
