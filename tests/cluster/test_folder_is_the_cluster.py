@@ -86,4 +86,11 @@ def test_repository_is_followed_from_commit_to_commit(operator: Operator) -> Non
     git("cd /root/shop; git commit -qam nicer")
     eventually(lambda: operator.show(home, "web.service", "Nice")["Nice"] == "5")
     assert "alice@example.com" in operator.ok("events")
+
+    (operator.folder / "web.service").write_text(WEB)
+    operator.ok("start", "--replace", "web.service")
+    drifted = operator.fleetctl("sync", "diff")
+    assert (drifted.returncode, "\n+Nice=5\n" in drifted.stdout) == (1, True), drifted
+    operator.ok("sync", "now")
+    operator.ok("sync", "diff")
     operator.ok("sync", "stop")
