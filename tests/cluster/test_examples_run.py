@@ -64,6 +64,14 @@ def test_workers_share_no_machine(operator: Operator) -> None:
     assert "worker 2 did its round" in operator.inside(home, "journal", "worker@2").stdout
 
 
+def test_site_is_started_once_it_answers(operator: Operator) -> None:
+    operator.ok("start", "site@1")
+
+    page = ["curl", "--fail", "--silent", "--max-time", "5", "http://127.0.0.1:8001/"]
+    answer = operator.sandbox.run(operator.home("site@1.service"), page)
+    assert (answer.returncode, "Directory listing" in answer.stdout) == (0, True), answer
+
+
 def test_log_shipper_is_on_every_machine(operator: Operator) -> None:
     operator.ok("start", "log-shipper")
 
