@@ -111,7 +111,8 @@ def user(cluster: Sandbox) -> Iterator[User]:
 
 
 def test_user_runs_units_in_their_own_systemd(user: User) -> None:
-    user.write(f"{user.home}/hello.service", "[Service]\nExecStart=/bin/sleep 1000\n")
+    health = "[X-Fleet]\nHealthCommand=/bin/sh -c 'id -un >health-of-%p'\n"
+    user.write(f"{user.home}/hello.service", f"[Service]\nExecStart=/bin/sleep 1000\n{health}")
     user.write(f"{user.home}/bad.service", "[Service]\nExecStart=/bin/sh -c 'echo oops; exit 3'\n")
     machine_id = user.path("/etc/machine-id").read_text()[:8]
 
@@ -121,6 +122,7 @@ def test_user_runs_units_in_their_own_systemd(user: User) -> None:
     assert user.systemctl("is-enabled", "hello.service") == "linked-runtime"
     pid = user.systemctl("show", "--property=MainPID", "--value", "hello.service")
     assert user.run("ps", "-o", "user=", pid).stdout.strip() == USER
+    assert user.path(f"{user.home}/health-of-hello").read_text() == f"{USER}\n"
 
     failed = user.fleetctl("start", "bad")
     assert failed.returncode == 1
