@@ -84,19 +84,22 @@ class FencedUnits:
         return lease
 
     async def release(self, here: Here, starting: Iterable[UnitName]) -> None:
-        """Give back the claims on units of which nothing runs here, nor is to; may be Unavailable.
+        """Give back the claims under which nothing runs here, nor is to; may be Unavailable.
 
         `here` is what was seen before the pass acted, `starting` what it has begun to start.
         """
-        busy = {unit for unit in self.claimed if here.is_live(unit) or self._is_launched(unit)}
-        done = self.claimed - busy - set(starting)
+        busy = {unit for unit in self.claimed if self._needs_claim(unit, here)}
+        done = self.claimed - busy - {unit for unit in starting if self.is_fenced(unit)}
         if done:
             await self._claims.release(sorted(done))
             self._claimed = set(self.claimed - done)
 
-    def _is_launched(self, unit: UnitName) -> bool:
-        here = self._local.get(unit)
-        return here is not None and here.is_launched
+    def _needs_claim(self, unit: UnitName, here: Here) -> bool:
+        """Whether what was started under the claim may run yet, or is to run again."""
+        local = self._local.get(unit)
+        if local is not None and was_launched_unfenced(local):
+            return False
+        return here.is_live(unit) or (local is not None and local.is_launched)
 
     def _stop_times(self) -> Mapping[UnitName, float]:
         files = {u: one.file for u, one in self._local.all().items() if one.file is not None}
@@ -107,6 +110,16 @@ class FencedUnits:
         if self._fence is None:
             return ""
         return self._fence.generation(asyncio.get_running_loop().time())
+
+
+def was_launched_unfenced(local: LocalUnit) -> bool:
+    """Whether it was as a unit that is not fenced that it last started.
+
+    Contents change only when nothing of the unit runs, so what ran under a claim had stopped by
+    then. That it was not given back is the doing of a store that was away, or of a power cut.
+    """
+    note = local.note
+    return note is not None and note.launched and not (note.lease or local.requirements.is_fenced)
 
 
 def have_ended(idle: Iterable[LocalUnit], lease: str) -> list[UnitName]:

@@ -10,8 +10,9 @@ import pytest
 
 from agent.fake import FakeSystemd
 from agent.fence import Fence
-from agent.local import LocalUnits
-from agent.loop import Agent
+from agent.fencing import was_launched_unfenced
+from agent.local import LocalUnit, LocalUnits, Note, requirements_of
+from agent.loop import FULL_PASS_S, Agent
 from fleet.claims import Claims
 from fleet.errors import Conflict, Unavailable
 from fleet.names import UnitName
@@ -19,10 +20,13 @@ from fleet.registry import Registry
 from fleet.states import TargetState
 from fleet.store.memory import MemoryStore
 from fleet.store.port import Commit, Delete, Guard, Put
+from fleet.unit import parse_unit
 from tests.unit.agent.test_loop import KEYS, ME, Bench, is_up, now_s
 
 TTL_S = 6.0
 SOLO = "[Service]\nExecStart=/bin/sleep infinity\nTimeoutStopSec=5\n[X-Fleet]\nFenced=true\n"
+SLOW = SOLO.replace("TimeoutStopSec", "ExecStop=/bin/sleep 4\nTimeoutStopSec")
+UNFENCED = SOLO.replace("Fenced=true\n", "")
 ONESHOT = "[Service]\nType=oneshot\nExecStart=/bin/sleep 1\n[X-Fleet]\nFenced=true\n"
 
 
@@ -231,8 +235,7 @@ async def test_unit_that_ended_by_itself_stays_as_it_is(tmp_path: Path) -> None:
 async def test_claim_is_given_back_when_the_unit_has_stopped(tmp_path: Path) -> None:
     bench = FencedBench(tmp_path)
     async with bench.agent():
-        slow = SOLO.replace("TimeoutStopSec=5", "ExecStop=/bin/sleep 4\nTimeoutStopSec=5")
-        unit = await bench.up("solo.service", slow)
+        unit = await bench.up("solo.service", SLOW)
         await bench.up("web.service")
         await bench.unschedule(unit)
         await asyncio.sleep(3)
@@ -268,6 +271,68 @@ async def test_claims_left_over_from_before_are_given_back(tmp_path: Path) -> No
         await asyncio.sleep(1)
 
         assert await bench.claims() == frozenset()
+
+
+async def test_claim_is_held_until_what_ran_fenced_has_stopped_and_no_longer(
+    tmp_path: Path,
+) -> None:
+    bench = FencedBench(tmp_path)
+    async with bench.agent():
+        unit = await bench.up("solo.service", SLOW)
+        await bench.schedule("solo.service", UNFENCED)
+        await asyncio.sleep(3)
+        assert ("stop", unit) in bench.asked()
+        assert bench.is_running(unit)
+        assert await bench.claims() == {unit}
+
+        await until(bench, unit, up=False)
+        await until(bench, unit, up=True)
+        assert await bench.claims() == frozenset()
+
+
+async def test_claim_of_an_earlier_boot_is_given_back_though_the_unit_runs_unfenced(
+    tmp_path: Path,
+) -> None:
+    bench = FencedBench(tmp_path)
+    unit = await bench.schedule("solo.service", UNFENCED)
+    await bench.store.commit([], [Put(KEYS.claim(ME, unit), b'{"stop": 5.0}')])
+    async with bench.agent():
+        await until(bench, unit, up=True)
+        await asyncio.sleep(1)
+
+        assert await bench.claims() == frozenset()
+
+
+async def test_claim_that_the_store_did_not_take_back_in_time_is_given_back_later(
+    tmp_path: Path,
+) -> None:
+    bench = FencedBench(tmp_path)
+    async with bench.agent():
+        unit = await bench.up("web.service", UNFENCED)
+        await bench.store.commit([], [Put(KEYS.claim(ME, unit), b'{"stop": 5.0}')])
+        await asyncio.sleep(FULL_PASS_S + 1)
+
+        assert await bench.claims() == frozenset()
+        assert bench.asked("stop") == []
+
+
+@pytest.mark.parametrize(
+    ("note", "text", "was"),
+    [
+        pytest.param(Note(hash="", launched=True), UNFENCED, True, id="launched-unfenced"),
+        pytest.param(Note(hash="", launched=True, lease="1"), UNFENCED, False, id="under-a-lease"),
+        pytest.param(Note(hash="", launched=True), SOLO, False, id="fenced-since"),
+        pytest.param(Note(hash=""), UNFENCED, False, id="not-launched"),
+        pytest.param(None, UNFENCED, False, id="nothing-is-noted"),
+    ],
+)
+def test_unit_was_launched_unfenced_if_its_note_and_its_file_say_so(
+    note: Note | None, text: str, was: bool
+) -> None:
+    unit, file = UnitName("solo.service"), parse_unit(text)
+    asks = requirements_of(unit, file)
+
+    assert was_launched_unfenced(LocalUnit(unit=unit, note=note, requirements=asks)) is was
 
 
 async def test_fenced_units_alone_leave_a_machine_that_goes_down(tmp_path: Path) -> None:
