@@ -54,10 +54,25 @@ def _judge(report: UnitReport, machine: MachineId) -> Verdict:
         return Failed((stays, *refusal_lines(report)), REFUSAL_STANDS_S)
     if any(state.machine == machine for state in report.states):
         return Pending(f"it stops on {where}")
+    if report.fence:
+        return Pending(report.fence)
     if report.machine is None:
         return Reached(f"Unit {report.name} is not wanted on {where} any more")
-    state = TargetState.LOADED if report.desired is TargetState.LOADED else TargetState.LAUNCHED
-    return Reached(f"Unit {report.name} {state} on {_legend(report, report.machine)}")
+    return _judge_start(report, report.machine, where)
+
+
+def _judge_start(report: UnitReport, home: MachineId, where: str) -> Verdict:
+    """A unit that had to stop first, being fenced, has yet to start in its new place."""
+    there = _legend(report, home)
+    if report.desired is TargetState.LOADED:
+        return Reached(f"Unit {report.name} loaded on {there}")
+    state = next((state for state in report.states if state.machine == home), None)
+    if state is None or state.current is not TargetState.LAUNCHED:
+        return Pending(f"it starts on {there}")
+    if state.has_failed:
+        words = f"and fails on {there}: fleetctl status {report.name}"
+        return Reached(f"Unit {report.name} has left {where}, {words}")
+    return Reached(f"Unit {report.name} launched on {there}")
 
 
 def _judge_arrival(report: UnitReport, where: str) -> Verdict:

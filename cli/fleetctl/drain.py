@@ -47,7 +47,8 @@ def command(
 
     A unit that no other machine can take stays, with the reasons, and makes the exit status 1; so
     does one that fails elsewhere, and goes on running where it was. Should another machine suit
-    later, it moves then. Global units stay until the machine goes down. To end the drain: uncordon.
+    later, it moves then. A fenced unit stops here first, and starts elsewhere as soon as it has.
+    Global units stay until the machine goes down. To end the drain: uncordon.
     """
 
     async def work(client: "FleetClient") -> int:

@@ -73,6 +73,18 @@ def test_fenced_unit_that_moves_stops_before_it_starts(operator: Operator) -> No
     assert not operator.is_active(old, SOLO)
 
 
+def test_drained_machine_stops_its_fenced_unit_before_another_starts_it(operator: Operator) -> None:
+    old = _start(operator)
+
+    told = operator.ok("drain", "--timeout=30", operator.machine_id(old))
+    operator.ok("uncordon", operator.machine_id(old))
+
+    new = operator.wait_home(SOLO, on=[machine for machine in MACHINES if machine != old])
+    assert f"Unit {SOLO} launched on {operator.machine_id(new)[:8]}" in told
+    assert _moment_s(operator, old, "Stopped") < _moment_s(operator, new, "Started")
+    assert [key.split("/")[1] for key in operator.store("claims")] == [operator.machine_id(new)]
+
+
 def test_fleetd_that_starts_anew_leaves_fenced_units_running(operator: Operator) -> None:
     home = _start(operator)
 

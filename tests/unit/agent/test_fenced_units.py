@@ -273,6 +273,37 @@ async def test_claims_left_over_from_before_are_given_back(tmp_path: Path) -> No
         assert await bench.claims() == frozenset()
 
 
+async def test_unit_that_becomes_fenced_while_it_runs_starts_anew_behind_the_fence(
+    tmp_path: Path,
+) -> None:
+    bench = FencedBench(tmp_path)
+    async with bench.agent():
+        unit = await bench.up("solo.service", UNFENCED)
+        await bench.schedule("solo.service", SOLO)
+        await asyncio.sleep(TTL_S)
+        calls = [action for action, *names in bench.asked("start", "stop") if unit in names]
+        assert calls == ["start", "stop", "start"]
+        assert await bench.claims() == {unit}
+        assert (tmp_path / "drop-ins/solo.service.d/zz-fleet-fence.conf").exists()
+
+        bench.renews = False
+        await until(bench, unit, up=False)
+
+
+async def test_unit_that_becomes_fenced_does_not_start_anew_without_a_fence(tmp_path: Path) -> None:
+    bench = FencedBench(tmp_path, renews=False)
+    async with bench.agent():
+        unit = await bench.up("solo.service", UNFENCED)
+        await bench.schedule("solo.service", SOLO)
+        await until(bench, unit, up=False)
+        await asyncio.sleep(30)
+        assert not bench.is_running(unit)
+
+        bench.renews = True
+        await until(bench, unit, up=True)
+        assert await bench.claims() == {unit}
+
+
 async def test_claim_is_held_until_what_ran_fenced_has_stopped_and_no_longer(
     tmp_path: Path,
 ) -> None:

@@ -38,6 +38,8 @@ _UP_THERE = replace(_UP, machine=THERE)
 _BROKEN_THERE = replace(
     _UP_THERE, active="failed", sub="failed", result="exit-code", journal=("no disk",)
 )
+_LOADED_THERE = replace(_UP_THERE, current=TargetState.LOADED, active="inactive", job="")
+_FENCED = "it is fenced, and waits until machine 113f16a7 has stopped it"
 _HERE = ReportedAssignment(machine=HERE, target=TargetState.LAUNCHED)
 _LEAVING = replace(_HERE, leaving=True)
 _THERE = replace(_HERE, machine=THERE)
@@ -100,6 +102,34 @@ _MOVED = replace(_MOVING, assignments=(_THERE,), states=(_UP_THERE,))
             replace(_MOVED, desired=TargetState.LOADED, states=()),
             Reached("Unit web.service loaded on 2222bbbb.../10.0.0.2"),
             id="was loaded only",
+        ),
+        pytest.param(
+            replace(_REPORT, machine=None, assignments=(), fence=_FENCED),
+            Pending("it stops on 113f16a7.../10.0.0.1"),
+            id="is fenced and stops first",
+        ),
+        pytest.param(
+            replace(_REPORT, machine=None, assignments=(), states=(), fence=_FENCED),
+            Pending(_FENCED),
+            id="has stopped, but the leader does not know yet",
+        ),
+        pytest.param(
+            replace(_MOVED, states=()),
+            Pending("it starts on 2222bbbb.../10.0.0.2"),
+            id="has stopped and has yet to start",
+        ),
+        pytest.param(
+            replace(_MOVED, states=(_LOADED_THERE,)),
+            Pending("it starts on 2222bbbb.../10.0.0.2"),
+            id="waits for the fence of its new machine",
+        ),
+        pytest.param(
+            replace(_MOVED, states=(_BROKEN_THERE,)),
+            Reached(
+                "Unit web.service has left 113f16a7.../10.0.0.1, and fails on "
+                "2222bbbb.../10.0.0.2: fleetctl status web.service"
+            ),
+            id="had to stop first, and fails elsewhere",
         ),
         pytest.param(
             UnitReport(name=WEB, addresses={HERE: "10.0.0.1"}),

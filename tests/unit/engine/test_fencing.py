@@ -15,11 +15,13 @@ from fleet.states import TargetState, UnitState
 from tests.unit.engine.worlds import (
     all_up,
     carried_out,
+    cordoned,
     homes_of,
     machine,
     planned,
     reasons_of,
     rows_of,
+    settled,
     unit,
     with_machines,
     with_rows,
@@ -140,6 +142,58 @@ def test_move_between_living_machines_stops_before_it_starts() -> None:
 
     stopped = released(replace(stopping, states=()))
     assert rows_of(carried_out(stopped, planned(stopped, first.memory).tasks)) == {"a.service@m2"}
+
+
+def test_drain_stops_a_fenced_unit_before_it_starts_elsewhere() -> None:
+    drained = cordoned(running(), "m1", drain=True)
+
+    first = planned(drained, SEASONED)
+    stopping = carried_out(drained, first.tasks)
+    (removal,) = told(first, TaskKind.REMOVE)
+    assert (removal.machine, removal.claim_revision) == ("m1", 7)
+    assert "it is fenced, so it stops before it starts elsewhere" in removal.reason
+    assert rows_of(stopping) == set()
+    assert "waits until machine m1 has stopped it" in reasons_of(stopping, "a.service")[""]
+    assert planned(stopping, first.memory).tasks == ()
+
+    stopped = released(replace(stopping, states=()))
+    made = planned(stopped, first.memory)
+    assert rows_of(carried_out(stopped, made.tasks)) == {"a.service@m2"}
+    assert made.wake_at_s is None, "a living machine is waited for, no time"
+
+
+def test_fenced_unit_that_fits_nowhere_else_runs_on_its_drained_machine() -> None:
+    pinned = cordoned(running("MachineID=m1"), "m1", drain=True)
+
+    after = settled(pinned, SEASONED)
+
+    assert rows_of(after) == {"a.service@m1"}
+    assert reasons_of(after, "a.service").keys() == {"m2", "m3"}
+
+
+def test_fenced_unit_on_its_way_off_a_drained_machine_that_is_lost_waits_for_its_stop_time() -> (
+    None
+):
+    drained = cordoned(running(), "m1", drain=True)
+    first = planned(drained, SEASONED, 100.0)
+    lost = without_machines(carried_out(drained, first.tasks), "m1")
+
+    waiting = planned(lost, first.memory, 101.0)
+    assert told(waiting, TaskKind.PLACE) == []
+    assert waiting.wake_at_s == 101.0 + STOP_S
+
+
+def test_follower_of_a_fenced_unit_is_drained_with_it() -> None:
+    made = with_units(running(), unit("b.service", "MachineOf=a.service", revision=2))
+    made = all_up(with_rows(made, "b.service@m1"))
+    drained = cordoned(made, "m1", drain=True)
+
+    stopping = settled(drained, SEASONED)
+    assert rows_of(stopping) == set()
+
+    stopped = released(replace(stopping, states=()))
+    after = settled(stopped, SEASONED)
+    assert homes_of(after) == {"a.service": ["m2"], "b.service": ["m2"]}
 
 
 def test_unit_that_runs_unclaimed_is_waited_for_as_well() -> None:
