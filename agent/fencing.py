@@ -15,6 +15,7 @@ from agent.plan import FENCE_IS_DOWN, Here
 from fleet.claims import Claims
 from fleet.errors import Conflict, Unavailable
 from fleet.names import UnitName
+from fleet.unit import UnitFile
 
 
 class FencedUnits:
@@ -24,12 +25,16 @@ class FencedUnits:
         self._fence = fence
         self._claims = claims
         self._local = local
-        self._claimed: set[UnitName] | None = None
+        self._claimed: dict[UnitName, float] = {}
+        """The claims and the stop times that they tell, 0 if it is not known what they tell."""
+        self._is_known = False
+        self._files: dict[UnitName, UnitFile] = {}
+        self._times: Mapping[UnitName, float] = {}
 
     @property
     def claimed(self) -> frozenset[UnitName]:
         """The units that this machine has claimed, as far as is known."""
-        return frozenset(self._claimed or ())
+        return frozenset(self._claimed)
 
     def is_fenced(self, unit: UnitName) -> bool:
         here = self._local.get(unit)
@@ -37,12 +42,14 @@ class FencedUnits:
 
     def doubt(self) -> None:
         """Read from the store again what is claimed."""
-        self._claimed = None
+        self._claimed, self._is_known = {}, False
 
     async def recall(self) -> None:
         """Know what is claimed; raises Unavailable."""
-        if self._claimed is None:
-            self._claimed = set(await self._claims.held())
+        if not self._is_known:
+            held = await self._claims.held()
+            self._claimed = held | self._claimed  # with what was claimed meanwhile
+            self._is_known = True
 
     def observe(self, here: Here) -> Here:
         """What is here, with the fence's part in it; units that ended by themselves are noted."""
@@ -74,14 +81,21 @@ class FencedUnits:
         lease = self._generation()
         if not lease:
             raise Conflict(FENCE_IS_DOWN)
-        self._claimed = (self._claimed or set()) | {unit}  # also if the answer is lost
+        self._claimed[unit] = 0.0  # also if the answer is lost
         try:
-            await self._claims.take(unit, row, self._stop_times())
+            await self._claim(unit, row)
         except Unavailable as error:
             raise Conflict(f"it is fenced, and could not be claimed: {error}") from error
         if self._generation() != lease:
             raise Conflict(FENCE_IS_DOWN)
         return lease
+
+    async def _claim(self, unit: UnitName, row: int) -> None:
+        """Claim the unit, until what is claimed counts in what has come here meanwhile."""
+        while (times := self._stop_times())[unit] != self._claimed.get(unit):
+            news = {u: s for u, s in times.items() if u == unit or self._claimed[u] not in (0, s)}
+            await self._claims.take(unit, row, news)
+            self._claimed |= news
 
     async def release(self, here: Here, starting: Iterable[UnitName]) -> None:
         """Give back the claims under which nothing runs here, nor is to; may be Unavailable.
@@ -92,7 +106,8 @@ class FencedUnits:
         done = self.claimed - busy - {unit for unit in starting if self.is_fenced(unit)}
         if done:
             await self._claims.release(sorted(done))
-            self._claimed = set(self.claimed - done)
+            for unit in done:
+                self._claimed.pop(unit, None)
 
     def _needs_claim(self, unit: UnitName, here: Here) -> bool:
         """Whether what was started under the claim may run yet, or is to run again."""
@@ -103,8 +118,9 @@ class FencedUnits:
 
     def _stop_times(self) -> Mapping[UnitName, float]:
         files = {u: one.file for u, one in self._local.all().items() if one.file is not None}
-        times = stop_times(files)
-        return {unit: times[unit] for unit in sorted(self.claimed & times.keys())}
+        if files != self._files:  # many units are claimed one after the other
+            self._files, self._times = files, stop_times(files)
+        return {unit: self._times[unit] for unit in sorted(self.claimed & files.keys())}
 
     def _generation(self) -> str:
         if self._fence is None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fleet.batch import Batch
-from fleet.errors import Conflict
+from fleet.errors import MALFORMED, Conflict
 from fleet.keys import Keys
 from fleet.machine import MachineId
 from fleet.names import UnitName, parse_name
@@ -43,6 +43,13 @@ def read_claim(rest: str, entry: Entry) -> Claim:
     )
 
 
+def _stop_time(entry: Entry) -> float:
+    try:
+        return float(json.loads(entry.value)["stop"])
+    except MALFORMED:
+        return 0.0
+
+
 class Claims:
     """One machine's claims in the store. Methods raise Unavailable with the store."""
 
@@ -51,27 +58,28 @@ class Claims:
         self._keys = keys
         self._machine = machine
 
-    async def held(self) -> frozenset[UnitName]:
-        """The units that the machine has claimed, also those whose claims cannot be read."""
+    async def held(self) -> dict[UnitName, float]:
+        """The units that the machine has claimed, with their stop times; 0 if unreadable."""
         prefix = self._keys.claims_of(self._machine)
         entries = (await self._store.read(prefix)).entries
-        return frozenset(UnitName(key.removeprefix(prefix)) for key in entries)
+        return {UnitName(key.removeprefix(prefix)): _stop_time(e) for key, e in entries.items()}
 
     async def take(self, unit: UnitName, row: int, stops: Mapping[UnitName, float]) -> None:
         """Claim the unit, whose row was last changed by revision `row`; raises Conflict.
 
-        `stops` are the stop times of the unit and of those that take longer because of it.
+        `stops` are the stop times of the unit and of those that take longer because of it, which
+        are told first if one transaction does not take them all.
         """
         guard = Guard(self._keys.assignment(self._machine, unit), modified=row)
-        puts = [
-            Put(
-                self._keys.claim(self._machine, name),
-                encode_claim(Claim(unit=name, machine=self._machine, stop_s=stop_s)),
-            )
-            for name, stop_s in stops.items()
-        ]
-        if not (await self._store.commit([guard], puts)).succeeded:
-            raise Conflict(f"{unit} is scheduled otherwise by now")
+        batch = Batch(self._store, fence=guard)
+        try:
+            for name in sorted(stops, key=lambda name: name == unit):
+                claim = Claim(unit=name, machine=self._machine, stop_s=stops[name])
+                put = Put(self._keys.claim(self._machine, name), encode_claim(claim))
+                await batch.add([], [put])
+            await batch.flush()
+        except Conflict as error:
+            raise Conflict(f"{unit} is scheduled otherwise by now") from error
 
     async def release(self, units: Iterable[UnitName]) -> None:
         """Say that nothing of these units runs here; raises Conflict if a claim has just changed.

@@ -10,7 +10,7 @@ import pytest
 
 from agent.fake import FakeSystemd
 from agent.fence import Fence
-from agent.fencing import was_launched_unfenced
+from agent.fencing import FencedUnits, was_launched_unfenced
 from agent.local import LocalUnit, LocalUnits, Note, requirements_of
 from agent.loop import FULL_PASS_S, Agent
 from fleet.claims import Claims
@@ -19,9 +19,10 @@ from fleet.names import UnitName
 from fleet.registry import Registry
 from fleet.states import TargetState
 from fleet.store.memory import MemoryStore
-from fleet.store.port import Commit, Delete, Guard, Put
+from fleet.store.port import MAX_TXN_OPS, Commit, Delete, Guard, Put
 from fleet.unit import parse_unit
 from tests.unit.agent.test_loop import KEYS, ME, Bench, is_up, now_s
+from tests.unit.town.troubled import Fate, TroubledStore
 
 TTL_S = 6.0
 SOLO = "[Service]\nExecStart=/bin/sleep infinity\nTimeoutStopSec=5\n[X-Fleet]\nFenced=true\n"
@@ -83,7 +84,7 @@ class FencedBench(Bench):
             await asyncio.sleep(TTL_S / 3)
 
     async def claims(self) -> frozenset[UnitName]:
-        return await Claims(self.store, KEYS, ME).held()
+        return frozenset(await Claims(self.store, KEYS, ME).held())
 
     def is_running(self, unit: UnitName) -> bool:
         return unit in self.systemd.live
@@ -140,9 +141,9 @@ async def test_release_that_arrives_late_takes_no_newer_claim_away() -> None:
     assert store.late is not None
     await store.commit(*store.late[0])
 
-    assert await claims.held() == {unit}
+    assert await claims.held() == {unit: 5.0}
     await claims.release([unit])
-    assert await claims.held() == frozenset()
+    assert await claims.held() == {}
 
 
 async def test_more_claims_are_released_than_one_transaction_takes() -> None:
@@ -155,7 +156,71 @@ async def test_more_claims_are_released_than_one_transaction_takes() -> None:
 
     await claims.release([*units, *more])
 
-    assert await claims.held() == frozenset()
+    assert await claims.held() == {}
+
+
+async def test_machine_has_more_fenced_units_than_one_transaction_takes(tmp_path: Path) -> None:
+    bench = FencedBench(tmp_path)
+    units = {UnitName(f"u{number}.service") for number in range(MAX_TXN_OPS + 2)}
+    async with bench.agent():
+        for unit in units:
+            await bench.schedule(unit, SOLO)
+        await asyncio.sleep(5)
+
+        assert units <= bench.systemd.live
+        assert await bench.claims() == units
+
+
+async def test_claim_tells_of_the_units_that_stop_before_it(tmp_path: Path) -> None:
+    bench = FencedBench(tmp_path)
+    claims = Claims(bench.store, KEYS, ME)
+    async with bench.agent():
+        first = await bench.up("solo.service", SOLO)
+        second = await bench.up("late.service", f"[Unit]\nAfter={first}\n{SOLO}")
+        assert await claims.held() == {first: 12.0, second: 6.0}
+
+    async with bench.agent():
+        third = await bench.up("later.service", f"[Unit]\nAfter={first}\n{SLOW}")
+        assert await claims.held() == {first: 17.0, second: 6.0, third: 11.0}
+
+
+async def test_claims_told_in_several_transactions_have_the_units_own_last() -> None:
+    store = MemoryStore()
+    claims = Claims(store, KEYS, ME)
+    own = UnitName("a.service")
+    others = {UnitName(f"b{number}.service"): 5.0 for number in range(2 * MAX_TXN_OPS)}
+
+    await claims.take(own, 0, {own: 5.0} | others)
+
+    entries = dict((await store.read(KEYS.claims)).entries)
+    own_entry = entries.pop(KEYS.claim(ME, own))
+    assert {KEYS.claim(ME, unit) for unit in others} == entries.keys()
+    assert own_entry.modified == max(entry.modified for entry in entries.values())
+    assert own_entry.modified > min(entry.modified for entry in entries.values())
+
+
+async def test_what_is_claimed_is_known_though_more_is_claimed_while_it_is_read(
+    tmp_path: Path,
+) -> None:
+    bench = FencedBench(tmp_path)
+    other = UnitName("other.service")
+    async with bench.agent():
+        unit = await bench.up("solo.service", SOLO)
+        row = (await bench.store.read(KEYS.schedule)).entries[KEYS.assignment(ME, unit)].modified
+        store = TroubledStore(bench.store.connect())
+        local = LocalUnits(tmp_path / "units", boot_id=bench.boot_id)
+        local.read()
+        fenced = FencedUnits(bench.fence, Claims(store, KEYS, ME), local)
+        await Claims(bench.store, KEYS, ME).release([unit])
+        await bench.store.commit([], [Put(KEYS.claim(ME, other), b"no claim")])
+
+        store.fates.append(Fate.HELD)
+        recalling = asyncio.create_task(fenced.recall())
+        await asyncio.sleep(0)
+        await fenced.admit(unit, row)
+        await recalling
+
+        assert fenced.claimed == {unit, other}
 
 
 async def test_unfenced_unit_costs_no_fence(tmp_path: Path) -> None:
@@ -258,7 +323,7 @@ async def test_claim_on_a_row_that_has_changed_meanwhile_is_refused(tmp_path: Pa
 
     with pytest.raises(Conflict, match="scheduled otherwise by now"):
         await claims.take(unit, row.modified, {unit: 1.0})
-    assert await claims.held() == frozenset()
+    assert await claims.held() == {}
 
 
 async def test_claims_left_over_from_before_are_given_back(tmp_path: Path) -> None:
