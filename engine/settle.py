@@ -160,26 +160,28 @@ class Settler:
 
     def _fix(self, unit: UnitName, reopened: Reopened) -> None:
         """Leave where it is what cannot be judged now: a unit with a problem, a held machine."""
-        record = self._facts.wanted[unit]
+        record, staying = self._facts.wanted[unit], self._facts.staying(unit)
         problem = self._facts.problem_of(unit)
         if problem:
             self._settlement.reasons[unit] = {"": problem}
-        elif record.is_global or self._facts.held.isdisjoint(self._facts.staying(unit)):
+        elif record.is_global or self._facts.held.isdisjoint(staying):
             return
         self._settlement.fixed.add(unit)
-        for machine in self._facts.staying(unit):
-            if record.is_global and machine not in reopened.machines:
-                continue
-            self._settlement.homes[unit].add(machine)
+        asked = {unit: record.requirements.only_repelling()}
+        for machine in reopened.machines.intersection(staying) if record.is_global else staying:
             if machine in self._facts.machines:
+                verdict = self._board.judge(asked, machine, heed_leaving=False)
+                if not verdict.able and not problem:
+                    self._set_departure((unit,), machine, _no_longer(machine, verdict.reason))
+                    continue
                 self._board.put(unit, record.requirements, machine)
+            self._settlement.homes[unit].add(machine)
 
     def _refuse_rest_of(self, group: Group) -> None:
-        for unit in group:
-            if unit not in self._settlement.fixed:
-                peers = ", ".join(peer for peer in group if peer in self._settlement.fixed)
-                reason = f"it goes with {peers}, which is left alone for now"
-                self._settlement.reasons[unit] = {"": reason}
+        peers = ", ".join(unit for unit in group if unit in self._settlement.fixed)
+        reason = f"it goes with {peers}, which is left alone for now"
+        for unit in set(group) - self._settlement.fixed:
+            self._settlement.reasons[unit] = {"": reason}
 
     def _keep_global(self, unit: UnitName, reopened: Reopened) -> None:
         asked = self._asked((unit,))

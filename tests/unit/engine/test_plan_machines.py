@@ -5,6 +5,7 @@ import pytest
 from engine.losses import EngineMemory
 from engine.plan import plan
 from engine.tasks import Task
+from fleet.machine import MachineId
 from tests.unit.engine.worlds import (
     SETTINGS,
     all_up,
@@ -92,6 +93,22 @@ def test_a_unit_that_is_no_longer_global_keeps_one_machine() -> None:
 
 
 # Machines that go and come
+
+
+def test_units_that_are_no_longer_global_do_not_meet_their_enemies_while_machines_are_held() -> (
+    None
+):
+    spread = [unit(A, "Global=true"), unit(B, "Global=true", revision=2)]
+    before = settled(world(["m1", "m2", "m3"], spread))
+    held = without_machines(all_up(before), "m1", "m2")
+    known = EngineMemory(is_new=False, known=frozenset(map(MachineId, ("m1", "m2", "m3"))))
+    alone = [unit(A, f"Conflicts={B}", revision=3), unit(B, revision=4)]
+
+    after = settled(with_units(held, *alone), known)
+
+    assert rows_of(after) == {f"{A}@m1", f"{A}@m2", f"{A}@m3", f"{B}@m1", f"{B}@m2"}
+    back = settled(with_machines(after, "m1", "m2"))
+    assert {unit: len(homes) for unit, homes in homes_of(back).items()} == {A: 1, B: 1}
 
 
 def test_units_of_a_lost_machine_are_placed_elsewhere_in_the_same_plan() -> None:
