@@ -15,9 +15,10 @@ the old row goes when the unit is up in its new place.
 
 These stay: global units, pinned ones, whatever is on a cordoned machine (that is what a cordon
 says; a drain moves its units anyway), what is not up or not yet as it is wanted, what moves
-already, and fenced units, which would have to stop before they start elsewhere. Units that go
-together (MachineOf) go together or not at all, and count as one move. They are one transaction, for
-half a move would be a plan's to mend: a pack that is too large for that stays.
+already, and fenced units, which would have to stop before they start elsewhere. Nobody comes to a
+machine where anything is not yet as it is wanted. Units that go together (MachineOf) go together or
+not at all, and count as one move. They are one transaction, for half a move would be a plan's to
+mend: a pack that is too large for that stays.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,12 +33,14 @@ from engine.scheduler import choose
 from engine.tasks import Task, TaskKind
 from fleet.cluster import Assignment, Cluster
 from fleet.foresight import Foreseen, ForeseenUnit
-from fleet.machine import MachineId
+from fleet.machine import Cordon, MachineId
 from fleet.names import UnitName
 from fleet.store.port import MAX_TXN_OPS
 
 # Each unit of a move is two rows, each with an event; that many fit into one transaction.
 MOST_TOGETHER = (MAX_TXN_OPS - 1) // 4
+# Why nobody is moved to a machine for now.
+_UNSETTLED = Cordon(by="", why="not all there is as it is wanted", drain=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +108,34 @@ def _moves(facts: Facts) -> Iterator[Move]:
 
 
 def _board_of(facts: Facts) -> Board:
-    """The machines with their units as the rows have them."""
-    board = Board(facts.machines.values())
+    """The machines with their units as the rows have them.
+
+    Nobody comes to one where a row is not as its unit is wanted: what runs there asks for something
+    that cannot be told any more, and may not bear a newcomer.
+    """
+    unsettled = {
+        machine
+        for unit, rows in facts.rows.items()
+        for machine, row in rows.items()
+        if not _is_as_wanted(facts, unit, row)
+    }
+    board = Board(
+        replace(each, cordon=each.cordon or _UNSETTLED) if each.id in unsettled else each
+        for each in facts.machines.values()
+    )
     for unit, record in facts.wanted.items():
         for machine, row in facts.rows_of(unit).items():
-            if machine in facts.machines:
+            if machine in board.machines:
                 place = board.let_leave if row.leaving else board.put
                 place(unit, record.requirements, machine)
     return board
+
+
+def _is_as_wanted(facts: Facts, unit: UnitName, row: Assignment) -> bool:
+    record = facts.wanted.get(unit)
+    if record is None or facts.problem_of(unit):
+        return False
+    return (row.hash, row.file, row.target) == (record.hash, record.file, record.target)
 
 
 def _next_move(facts: Facts, board: Board, asked: set[UnitName]) -> Move | None:
@@ -139,10 +162,9 @@ def _may_go(facts: Facts, pack: Pack, machine: MachineId) -> bool:
 
 
 def _is_movable(facts: Facts, unit: UnitName, machine: MachineId) -> bool:
-    if len(facts.rows_of(unit)) != 1 or unit in facts.fenced or facts.problem_of(unit):
+    if len(facts.rows_of(unit)) != 1 or unit in facts.fenced:
         return False
-    row, record = facts.rows_of(unit)[machine], facts.wanted[unit]
-    is_as_wanted = (row.hash, row.file, row.target) == (record.hash, record.file, record.target)
+    is_as_wanted = _is_as_wanted(facts, unit, facts.rows_of(unit)[machine])
     return is_as_wanted and facts.is_up(unit, machine)
 
 

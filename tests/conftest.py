@@ -3,7 +3,8 @@
 The markers that stand for real things (`etcd`, `systemd`) imply `realtime`.
 
 Properties (`-m fuzz`) are tried on the same few examples every time, so that a run means what the
-last one meant. `HYPOTHESIS_PROFILE=long`, which `make fuzz` sets, tries many and other ones.
+last one meant, and what fails is told as it was found. `HYPOTHESIS_PROFILE=long`, which `make fuzz`
+sets, tries many and other ones.
 """
 
 import asyncio
@@ -11,12 +12,15 @@ import inspect
 import os
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from fleet.testing.loop import VirtualLoop
 
 _AT_ANY_PACE = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
-settings.register_profile("short", _AT_ANY_PACE, derandomize=True, max_examples=60)
+_AS_FOUND = (Phase.explicit, Phase.generate)
+settings.register_profile(
+    "short", _AT_ANY_PACE, derandomize=True, max_examples=60, phases=_AS_FOUND
+)
 settings.register_profile("long", _AT_ANY_PACE, max_examples=2000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 

@@ -22,6 +22,7 @@ from tests.unit.engine.worlds import (
     with_machines,
     with_rows,
     with_units,
+    without_units,
     world,
 )
 
@@ -44,6 +45,17 @@ def moves(cluster: Cluster, most: int = 100) -> list[str]:
 def test_units_go_from_the_fullest_machine_to_the_emptiest_until_nothing_is_gained() -> None:
     assert moves(crowded()) == ["a.service m1-m2", "b.service m1-m2"]
     assert moves(crowded(PLAIN, "m2", "m3")) == ["a.service m1-m2", "b.service m1-m3"]
+
+
+def test_nobody_comes_to_where_a_unit_has_yet_to_go_that_may_not_bear_it() -> None:
+    guard = unit("guard.service", "Conflicts=*", revision=9)
+    cluster = with_rows(
+        crowded([*PLAIN, guard], rows=["a.service@m1", "b.service@m1", "c.service@m1"]),
+        "guard.service@m2",
+    )
+    destroyed = without_units(all_up(cluster), "guard.service")
+    assert moves(destroyed) == []
+    assert moves(carried_out(destroyed, planned(destroyed).tasks)) != []
 
 
 def test_no_more_moves_than_asked_for() -> None:
