@@ -72,7 +72,9 @@ class SyncBook:
         state = self.read_entries(snapshot.entries)
         if state.wanted is None:
             return state, ()
-        drift = tuple(find_drift(state.wanted, _records(keys.units, snapshot.entries)))
+        records = _records(keys.units, snapshot.entries)
+        prune = state.settings is None or state.settings.prune
+        drift = tuple(find_drift(state.wanted, records, prune=prune))
         if texts:
             units = state.wanted.units
             digests = {units[one.unit][1] for one in drift if one.unit in units}

@@ -23,7 +23,7 @@ from fleet.store.mirror import Mirror
 from fleet.sync.book import SyncBook, SyncState
 from fleet.sync.git import GitFailed, Repository, remove_leftovers
 from fleet.sync.values import Commit, SyncSettings, SyncStatus, wanted_of
-from fleet.sync.wanted import Wanted
+from fleet.sync.wanted import Wanted, check_size
 
 _log = logging.getLogger(__name__)
 
@@ -118,10 +118,13 @@ class Follower:
             async with repository.laid_out(commit) as folder:
                 desired = await asyncio.to_thread(read_commit, folder)
         except FleetError as error:
-            problem = "; ".join(str(error).splitlines())
-            event = f"commit {commit} changes nothing: {problem}"
-            return _Outcome(replace(status, tried=commit.id, problem=problem), event=event)
-        result = await self._apply(leader, settings, desired, commit)
+            return _refused(status, commit, error)
+        wanted = wanted_of(desired, settings.source)
+        try:
+            check_size(wanted)
+            result = await self._apply(leader, settings, desired, commit)
+        except InvalidRequest as error:  # more than one write takes
+            return _refused(status, commit, error)
         done = replace(
             status,
             applied=commit,
@@ -132,7 +135,7 @@ class Follower:
         )
         is_news = old.applied != commit or result != _NOTHING
         event = f"applied commit {commit}: {result}" if is_news else ""
-        return _Outcome(done, wanted_of(desired, settings.source), event)
+        return _Outcome(done, wanted, event)
 
     async def _apply(
         self, leader: Leader, settings: SyncSettings, desired: Desired, commit: Commit
@@ -161,6 +164,12 @@ class Follower:
 
 
 _NOTHING = "nothing to change"
+
+
+def _refused(status: SyncStatus, commit: Commit, error: FleetError) -> _Outcome:
+    problem = "; ".join(str(error).splitlines())
+    event = f"commit {commit} changes nothing: {problem}"
+    return _Outcome(replace(status, tried=commit.id, problem=problem), event=event)
 
 
 def read_commit(folder: Path) -> Desired:

@@ -166,8 +166,13 @@ def wanted_of(desired: Desired, source: str) -> Wanted:
     return Wanted(source=source, units=units)
 
 
-def find_drift(wanted: Wanted, units: Mapping[UnitName, UnitRecord]) -> Iterator[Drift]:
-    """What of the units is not as the applied commit has it, by name."""
+def find_drift(
+    wanted: Wanted, units: Mapping[UnitName, UnitRecord], *, prune: bool
+) -> Iterator[Drift]:
+    """What of the units is not as the applied commit has it, by name.
+
+    Units that it no longer has are drift only where they are to go.
+    """
     for name, (hash_, file, target) in sorted(wanted.units.items()):
         record = units.get(name)
         if record is None:
@@ -178,7 +183,7 @@ def find_drift(wanted: Wanted, units: Mapping[UnitName, UnitRecord]) -> Iterator
             yield Drift(unit=name, what=f"its target state is {record.target}, not {target}")
         elif record.file != file:
             yield Drift(unit=name, what="its comments are others")
-    for name, record in sorted(units.items()):
+    for name, record in sorted(units.items()) if prune else ():
         if wanted.source and record.source == wanted.source and name not in wanted.units:
             yield Drift(unit=name, what="the repository does not have it any more")
 

@@ -5,11 +5,14 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fleet.errors import InvalidRequest
 from fleet.names import UnitName
 from fleet.states import TargetState
+from fleet.store.port import MAX_VALUE_BYTES
 
 # Far above what can be written: compressed, it fits into one value of the store.
 _MAX_BYTES = 64 * 1024 * 1024
+_BESIDE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,14 @@ class Wanted:
 def encode_wanted(wanted: Wanted) -> bytes:
     document = {"source": wanted.source, "units": wanted.units}
     return zlib.compress(json.dumps(document, separators=(",", ":")).encode())
+
+
+def check_size(wanted: Wanted) -> None:
+    """Raise InvalidRequest if it does not fit into one write, with what is told beside it."""
+    if len(encode_wanted(wanted)) > MAX_VALUE_BYTES - _BESIDE_BYTES:
+        raise InvalidRequest(
+            f"{len(wanted.units)} units are more than can be followed; follow parts of the folder"
+        )
 
 
 def decode_wanted(value: bytes) -> Wanted:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import os
+import random
 import shutil
 import ssl
 import subprocess
@@ -234,6 +235,22 @@ async def test_bad_commit_changes_nothing_and_says_why(origin: Origin, tmp_path:
         assert state.status is not None
         assert state.status.problem == ""
         assert sorted(await made.units()) == ["new.service", "web.service"]
+
+
+async def test_commit_too_large_for_one_write_changes_nothing_and_says_why(
+    origin: Origin, tmp_path: Path
+) -> None:
+    chance = random.Random(1)
+    async with following(tmp_path) as made:
+        await made.book.set(settings(origin), by="alice")
+        asked = (
+            f"[X-Fleet]\nMachineMetadata=k={chance.randbytes(3500).hex()}\n" for _ in range(400)
+        )
+        large = {f"u{number}__service": f"{WEB}{each}" for number, each in enumerate(asked)}
+        state = await made.until_tried(origin.commit("large", **large))
+        assert state.status is not None
+        assert "cannot be one write" in state.status.problem
+        assert await made.units() == {}
 
 
 @pytest.mark.parametrize(

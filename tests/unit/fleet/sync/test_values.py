@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from hashlib import sha256
 
 import pytest
 
@@ -23,7 +24,7 @@ from fleet.sync.values import (
     find_drift,
     tell_texts,
 )
-from fleet.sync.wanted import Wanted, decode_wanted, encode_wanted
+from fleet.sync.wanted import Wanted, check_size, decode_wanted, encode_wanted
 from fleet.unit import parse_unit
 
 URL = "https://git.example.com/shop.git"
@@ -108,15 +109,29 @@ def test_drift_is_what_is_not_as_the_commit_has_it() -> None:
         UnitName("left.service"): record(UnitName("left.service"), source="git"),
         UnitName("mine.service"): record(UnitName("mine.service")),
     }
-    assert [(one.unit, one.what) for one in find_drift(wanted, there)] == [
+    assert [(one.unit, one.what) for one in find_drift(wanted, there, prune=True)] == [
         (A, "its target state is loaded, not launched"),
         (B, "its contents are others"),
         ("left.service", "the repository does not have it any more"),
     ]
-    assert [one.what for one in find_drift(wanted, {A: record(A), C: record(C, file="g")})] == [
+    kept = [one.unit for one in find_drift(wanted, there, prune=False)]
+    assert kept == [A, B]  # what is not to go has not drifted
+    changed = {A: record(A), C: record(C, file="g")}
+    assert [one.what for one in find_drift(wanted, changed, prune=True)] == [
         "it is not in the cluster",
         "its comments are others",
     ]
+
+
+def test_more_units_than_one_write_takes_are_refused() -> None:
+    def of(count: int) -> Wanted:
+        digests = (sha256(str(number).encode()).hexdigest() for number in range(count))
+        units = {UnitName(f"u{d[:8]}.service"): (d[:40], d, "launched") for d in digests}
+        return Wanted(source="git", units=units)
+
+    check_size(of(1_000))
+    with pytest.raises(InvalidRequest, match="30000 units are more than can be followed"):
+        check_size(of(30_000))
 
 
 def test_drift_is_told_with_what_the_commit_has_as_far_as_that_is_known() -> None:
