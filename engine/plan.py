@@ -166,7 +166,7 @@ class Planner:
         """The tasks of those units about which the store may not agree with the settlement."""
         row_tasks: list[Task] = []
         refusal_tasks: list[Task] = []
-        settler = self._settler
+        settler, held = self._settler, self._facts.held
         rolling = rollout.refusals.keys() | {unit for unit, _ in rollout.waiting}
         for unit in settler.affected | told | self._unwritten | rolling | self._rolled:
             record, rows = self._facts.wanted.get(unit), self._facts.stored_rows_of(unit)
@@ -177,7 +177,7 @@ class Planner:
                 outcome = _with_failure(settler.outcome(unit), rollout.refusals.get(unit))
                 row_tasks += (
                     task
-                    for task in _row_tasks(record, rows, outcome, settler, fences)
+                    for task in _row_tasks(record, rows, outcome, settler, fences, held)
                     if task.kind is not TaskKind.UPDATE
                     or (task.unit, task.machine) not in rollout.waiting
                 )
@@ -269,9 +269,13 @@ def _row_tasks(
     outcome: Outcome,
     settler: Settler,
     fences: Fences,
+    held: Set[MachineId],
 ) -> Iterator[Task]:
     for machine in outcome.homes:
-        task = _home_task(record, machine, rows.get(machine), settler)
+        row = rows.get(machine)
+        if row is not None and row.hash != record.hash and machine in held:
+            continue  # nobody judges there whom the new contents would bear: it waits until then
+        task = _home_task(record, machine, row, settler)
         if task is not None:
             yield task
     for machine, row in rows.items():

@@ -4,7 +4,7 @@ import pytest
 
 from engine.losses import EngineMemory
 from engine.plan import plan
-from engine.tasks import Task
+from engine.tasks import Task, TaskKind
 from fleet.machine import MachineId
 from tests.unit.engine.worlds import (
     SETTINGS,
@@ -176,3 +176,25 @@ def test_nothing_is_ever_rebalanced() -> None:
     units = [unit(f"u{n}.service", revision=n) for n in range(6)]
     before = all_up(settled(world(["m1"], units)))
     assert planned(with_machines(before, "m2", "m3")).tasks == ()
+
+
+def test_new_contents_wait_for_a_machine_that_is_held_and_a_stop_does_not() -> None:
+    before = settled(
+        world(
+            ["m1", "m2", "m3"],
+            [unit("a.service", "MachineID=m1"), unit("b.service", "MachineID=m2")],
+        )
+    )
+    known = planned(all_up(before)).memory
+    held = without_machines(all_up(before), "m1", "m2")
+    renewed = unit("a.service", "MachineID=m1", version="2", revision=9)
+    made = planned(with_units(held, renewed), known)
+    assert [task.kind for task in made.tasks if task.unit == "a.service"] == []
+
+    stopped = unit("a.service", "MachineID=m1", target="loaded", revision=9)
+    made = planned(with_units(held, stopped), known)
+    assert [task.kind for task in made.tasks if task.unit == "a.service"] == [TaskKind.UPDATE]
+
+    back = with_machines(with_units(held, renewed), "m1", "m2")
+    made = planned(back, known)
+    assert [task.kind for task in made.tasks if task.unit == "a.service"] == [TaskKind.UPDATE]
