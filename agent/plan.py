@@ -195,7 +195,7 @@ class _Draft:
             else:
                 reason = FALLEN if fallen else row.reason
                 self._do(Kind.START, row.unit, reason or "its target state is launched")
-        elif row.target is not TargetState.LAUNCHED and launched:
+        elif row.target is not TargetState.LAUNCHED and (launched or local.is_launched):
             self._do(Kind.STOP, row.unit, f"its target state is {row.target}")
 
     def _repelled(self, row: Assignment) -> str:

@@ -190,6 +190,12 @@ def test_start_under_way_is_not_repeated() -> None:
     assert kinds(planned(row(), local(), state(), starting=frozenset({UNIT}))) == []
 
 
+def test_unit_that_the_fence_stopped_starts_again_or_is_noted_as_stopped() -> None:
+    stopped = {"lease": "1", "fallen": frozenset({UNIT})}
+    assert kinds(planned(row(), local(launched=True), **stopped)) == ["start"]
+    assert kinds(planned(row(target=LOADED), local(launched=True), **stopped)) == ["stop"]
+
+
 def test_contents_that_are_not_at_hand_stop_nothing() -> None:
     made = planned(row(NEW), local(launched=True), state("active"), files=(OLD,))
 
