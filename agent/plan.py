@@ -166,10 +166,10 @@ class _Draft:
             self._settle(row, local)
         elif row.file not in self._files or self._files[row.file].hash != row.hash:
             self._refuse(unit, f"the store does not have its contents ({row.file})")
-        elif local.hash and self._here.is_live(unit):
+        elif _has_others(local, row) and self._here.is_live(unit):
             self._do(Kind.STOP, unit, "its contents changed, so what runs has to stop first")
         else:
-            changed = local.hash or (local.note is not None and local.note.hash != row.hash)
+            changed = _has_others(local, row)
             reason = "its contents changed" if changed else "it is scheduled here"
             self._do(Kind.WRITE, unit, reason)
             self._do(Kind.LINK, unit, reason)
@@ -267,6 +267,11 @@ def start_order(after: Mapping[UnitName, Iterable[str]]) -> tuple[UnitName, ...]
         return tuple(TopologicalSorter(graph).static_order())
     except CycleError:
         return tuple(graph)
+
+
+def _has_others(local: LocalUnit, row: Assignment) -> bool:
+    """Whether other contents than the row's are here, or were when the file was last here."""
+    return bool(local.hash) or (local.note is not None and local.note.hash != row.hash)
 
 
 def _hash_of(local: LocalUnit | None) -> str:

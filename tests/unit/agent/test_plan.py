@@ -156,6 +156,13 @@ def kinds(made: Plan) -> list[str]:
             ["write", "link", RELOAD],
             id="file was lost under what runs: it is put back, and nothing started",
         ),
+        pytest.param(
+            row(NEW),
+            local(None, launched=True),
+            state("active"),
+            ["stop"],
+            id="file was lost under what runs, and others are wanted",
+        ),
         pytest.param(row(leaving=True), local(launched=True), state("active"), [], id="leaving"),
         pytest.param(
             row(NEW, LOADED, leaving=True), local(), None, [], id="leaving, all different"
@@ -191,9 +198,10 @@ def test_start_under_way_is_not_repeated() -> None:
 
 
 def test_unit_that_the_fence_stopped_starts_again_or_is_noted_as_stopped() -> None:
-    stopped = {"lease": "1", "fallen": frozenset({UNIT})}
-    assert kinds(planned(row(), local(launched=True), **stopped)) == ["start"]
-    assert kinds(planned(row(target=LOADED), local(launched=True), **stopped)) == ["stop"]
+    for target, expected in ((LAUNCHED, ["start"]), (LOADED, ["stop"])):
+        here = local(launched=True)
+        made = planned(row(target=target), here, lease="1", fallen=frozenset({here.unit}))
+        assert kinds(made) == expected
 
 
 def test_contents_that_are_not_at_hand_stop_nothing() -> None:
