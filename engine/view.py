@@ -244,7 +244,7 @@ class View:
             self.uploads.add(rest)
 
     def _read_sync_wanted(self, rest: str, entry: Entry | None) -> None:
-        self.facts.keep_files(frozenset())
+        self.facts.keep_files(frozenset())  # should what is there now be malformed
         if entry is not None:
             self.facts.keep_files(decode_wanted(entry.value).files)
 

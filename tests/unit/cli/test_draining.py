@@ -14,56 +14,38 @@ from cli.waiting import (
     Reached,
     Verdict,
 )
-from fleet.api.reports import ReportedAssignment, UnitReport
+from fleet.api.reports import UnitReport
 from fleet.api.schema import ListedState, Unit
-from fleet.machine import MachineId
 from fleet.names import UnitName
-from fleet.states import TargetState, UnitState
+from fleet.states import TargetState
 from fleet.unit import UnitOption
+from tests.unit.cli.moving import (
+    HERE,
+    MOVING,
+    REPORT,
+    ROW_THERE,
+    THERE,
+    UP,
+    UP_THERE,
+    WEB,
+)
 
-HERE = MachineId("113f16a7aaaaaaaaaaaaaaaaaaaaaaaa")
-THERE = MachineId("2222bbbbaaaaaaaaaaaaaaaaaaaaaaaa")
-WEB = UnitName("web.service")
-_UP = UnitState(
-    unit=WEB,
-    machine=HERE,
-    hash="h",
-    current=TargetState.LAUNCHED,
-    load="loaded",
-    active="active",
-    sub="running",
-    job="done",
-)
-_UP_THERE = replace(_UP, machine=THERE)
 _BROKEN_THERE = replace(
-    _UP_THERE, active="failed", sub="failed", result="exit-code", journal=("no disk",)
+    UP_THERE, active="failed", sub="failed", result="exit-code", journal=("no disk",)
 )
-_LOADED_THERE = replace(_UP_THERE, current=TargetState.LOADED, active="inactive", job="")
+_LOADED_THERE = replace(UP_THERE, current=TargetState.LOADED, active="inactive", job="")
 _FENCED = "it is fenced, and waits until machine 113f16a7 has stopped it"
-_HERE = ReportedAssignment(machine=HERE, target=TargetState.LAUNCHED)
-_LEAVING = replace(_HERE, leaving=True)
-_THERE = replace(_HERE, machine=THERE)
-_REPORT = UnitReport(
-    name=WEB,
-    exists=True,
-    desired=TargetState.LAUNCHED,
-    machine=HERE,
-    states=(_UP,),
-    assignments=(_HERE,),
-    addresses={HERE: "10.0.0.1", THERE: "10.0.0.2"},
-)
-_MOVING = replace(_REPORT, machine=THERE, assignments=(_LEAVING, _THERE))
-_MOVED = replace(_MOVING, assignments=(_THERE,), states=(_UP_THERE,))
+_MOVED = replace(MOVING, assignments=(ROW_THERE,), states=(UP_THERE,))
 
 
 @pytest.mark.parametrize(
     ("report", "verdict"),
     [
         pytest.param(
-            _REPORT, Pending("no other machine has been chosen for it yet"), id="not planned yet"
+            REPORT, Pending("no other machine has been chosen for it yet"), id="not planned yet"
         ),
         pytest.param(
-            replace(_REPORT, refusals={THERE: "it has no disk"}),
+            replace(REPORT, refusals={THERE: "it has no disk"}),
             Failed(
                 (
                     "Unit web.service stays on 113f16a7.../10.0.0.1, "
@@ -75,10 +57,10 @@ _MOVED = replace(_MOVING, assignments=(_THERE,), states=(_UP_THERE,))
             id="fits nowhere else",
         ),
         pytest.param(
-            _MOVING, Pending("it goes when it is up on 2222bbbb.../10.0.0.2"), id="on its way"
+            MOVING, Pending("it goes when it is up on 2222bbbb.../10.0.0.2"), id="on its way"
         ),
         pytest.param(
-            replace(_MOVING, states=(_UP, _BROKEN_THERE)),
+            replace(MOVING, states=(UP, _BROKEN_THERE)),
             Failed(
                 (
                     "Unit web.service stays on 113f16a7.../10.0.0.1, "
@@ -91,7 +73,7 @@ _MOVED = replace(_MOVING, assignments=(_THERE,), states=(_UP_THERE,))
             id="fails elsewhere",
         ),
         pytest.param(
-            replace(_MOVING, assignments=(_THERE,), states=(_UP, _UP_THERE)),
+            replace(MOVING, assignments=(ROW_THERE,), states=(UP, UP_THERE)),
             Pending("it stops on 113f16a7.../10.0.0.1"),
             id="stops",
         ),
@@ -104,12 +86,12 @@ _MOVED = replace(_MOVING, assignments=(_THERE,), states=(_UP_THERE,))
             id="was loaded only",
         ),
         pytest.param(
-            replace(_REPORT, machine=None, assignments=(), fence=_FENCED),
+            replace(REPORT, machine=None, assignments=(), fence=_FENCED),
             Pending("it stops on 113f16a7.../10.0.0.1"),
             id="is fenced and stops first",
         ),
         pytest.param(
-            replace(_REPORT, machine=None, assignments=(), states=(), fence=_FENCED),
+            replace(REPORT, machine=None, assignments=(), states=(), fence=_FENCED),
             Pending(_FENCED),
             id="has stopped, but the leader does not know yet",
         ),
@@ -137,7 +119,7 @@ _MOVED = replace(_MOVING, assignments=(_THERE,), states=(_UP_THERE,))
             id="destroyed meanwhile",
         ),
         pytest.param(
-            replace(_REPORT, leaderless=True),
+            replace(REPORT, leaderless=True),
             Failed(
                 ("Unit web.service stays where it is, because no engine leads the cluster",),
                 LEADERLESS_STANDS_S,
