@@ -1,6 +1,6 @@
 # make demo     see it work: three machines, a unit, a power cut, the unit elsewhere
 # make test     every test, on real etcd, systemd, D-Bus and SSH
-# make fuzz     the properties among the tests, on very many random examples
+# make fuzz     the properties among the tests, on very many examples: half an hour
 # make check    format, lint, types, and who may import what
 # make faults   every fault of docs/reliability.md on booted machines: half an hour
 # make bench    the numbers of docs/performance.md, measured here (a taste: make bench ARGS=--quick)
@@ -43,7 +43,7 @@ unit: .venv/.ready
 	$(BIN)/pytest tests
 
 fuzz: .venv/.ready
-	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m "fuzz and not etcd" --timeout 3600 tests
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m "fuzz and not etcd" --numprocesses $(WORKERS) --timeout 3600 tests
 
 check: .venv/.ready
 	$(BIN)/ruff format --check .

@@ -19,6 +19,7 @@ from tests.unit.engine.worlds import (
     machine,
     planned,
     settled,
+    stride,
     unit,
     with_units,
     without_machines,
@@ -30,7 +31,7 @@ NAMES = ("a", "b", "c")
 MACHINES = (machine("m1", role="x"), machine("m2"), machine("m3", role="x"))
 PATIENCE = 6
 # Of the disturbances of one world each world tries every so many, beginning at another one.
-STRIDE = 61
+STRIDE = stride(61)
 
 
 def shapes_of(name: str) -> tuple[tuple[str, ...], ...]:
@@ -165,6 +166,7 @@ def test_a_plan_from_nothing_satisfies_everybody_it_can(machines: int) -> None:
         check_settled(at_rest(after))
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("machines", [1, 2, 3])
 def test_whatever_happens_next_one_plan_settles_it(machines: int) -> None:
     for number, start in enumerate(all_worlds(machines)):
@@ -176,6 +178,7 @@ def test_whatever_happens_next_one_plan_settles_it(machines: int) -> None:
             check_settled(at_rest(after))
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("machines", [2, 3])
 def test_a_plan_interrupted_after_any_step_leads_to_a_settlement(machines: int) -> None:
     for number, start in enumerate(all_worlds(machines)):

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from hypothesis import settings
+
 from engine.losses import EngineMemory
 from engine.plan import Plan, PlanSettings, plan
 from engine.tasks import Task, TaskKind
@@ -14,6 +16,11 @@ from fleet.states import TargetState, UnitState
 from fleet.unit import UnitOption
 
 SETTINGS = PlanSettings(machine_ttl_s=6.0, mass_loss_hold_s=60.0)
+
+
+def stride(short: int) -> int:
+    """Of how many cases one is tried: of `short` in every run, and each of them by `make fuzz`."""
+    return 1 if settings.get_current_profile_name() == "long" else short
 
 
 def unit(
