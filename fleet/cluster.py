@@ -160,13 +160,15 @@ class Cluster:
             return None
         return next((row.machine for row in self.assignments_of(unit)), None)
 
+    def home_state(self, unit: UnitName) -> UnitState | None:
+        """What the machine it is scheduled on says of a unit; None for a global one."""
+        machine = self.machine_of(unit)
+        return next((state for state in self.states_of(unit) if state.machine == machine), None)
+
     def current_state(self, unit: UnitName) -> TargetState:
         """How far a unit has come on the machine it is scheduled on."""
-        machine = self.machine_of(unit)
-        for state in self.states_of(unit):
-            if state.machine == machine:
-                return state.current
-        return TargetState.INACTIVE
+        state = self.home_state(unit)
+        return state.current if state else TargetState.INACTIVE
 
 
 _Row = TypeVar("_Row", Assignment, UnitState)

@@ -27,6 +27,8 @@ _SO_PEERGROUPS = 59
 _CREDENTIALS = struct.Struct("iII")
 # The most that socket.getsockopt takes: 256 groups. Beyond them the group database is asked.
 _GROUPS_BYTES = 1024
+# How a socket for both versions of IP writes an address of IPv4: RFC 4291, 2.5.5.2.
+_MAPPED = "::ffff:"
 
 
 class Verb(StrEnum):
@@ -125,7 +127,8 @@ def _subject(certificate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _at(name: str, address: object) -> str:
-    host = address[0] if isinstance(address, tuple) and address else ""
+    host = str(address[0]) if isinstance(address, tuple) and address else ""
+    host = host.removeprefix(_MAPPED)
     return f"{name}@{host}" if host else name
 
 

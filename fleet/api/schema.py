@@ -121,7 +121,7 @@ def _file_of_options(options: Sequence[UnitOption], path: str | None) -> UnitFil
     try:
         file = parse_unit(unit_from_options(meant).text)
     except InvalidUnit as error:
-        raise InvalidUnit(f"the options are no unit file: {error.problem}", path=path) from error
+        raise InvalidUnit(error.problem, path=path) from error
     if file.options != meant:
         said = (*file.options, None)
         pairs = zip(meant, said, strict=False)

@@ -236,10 +236,11 @@ class ApiService:
 
     async def _get_state(self, call: Call) -> Answer:
         unit = UnitName(call.route.item)
-        states = [state for state in await self._registry.states() if state.unit == unit]
-        if not states:
+        cluster = await self._registry.cluster()
+        state = cluster.home_state(unit) or next(iter(cluster.states_of(unit)), None)
+        if state is None:
             raise NotFound("unit state does not exist")
-        return json_answer(encode_listed_state(states[0]))
+        return json_answer(encode_listed_state(state))
 
     async def _list_machines(self, call: Call) -> Answer:
         token = self._token(call.query)

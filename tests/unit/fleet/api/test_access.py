@@ -86,6 +86,7 @@ def test_signature_is_user_at_host(peer: Peer, written: str) -> None:
     [
         pytest.param(("10.0.0.1", 4711), "anonymous@10.0.0.1", id="IPv4"),
         pytest.param(("fe80::1", 4711, 0, 0), "anonymous@fe80::1", id="IPv6"),
+        pytest.param(("::ffff:10.0.0.1", 4711, 0, 0), "anonymous@10.0.0.1", id="IPv4 by IPv6"),
         pytest.param(None, "anonymous", id="unknown"),
     ],
 )

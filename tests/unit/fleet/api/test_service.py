@@ -412,6 +412,8 @@ async def test_state_of_one_unit_is_one_of_its_states() -> None:
         "systemdActiveState": "active",
         "systemdSubState": "running",
     }
+    moving = document(await api.ask("GET", "/state/a.service"))
+    assert moving["machineID"] == TWO  # which is where it goes
     missing = await api.ask("GET", "/state/b.service")
     assert (missing.status, message(missing)) == (404, "unit state does not exist")
 
