@@ -132,14 +132,15 @@ class LocalUnits:
     def write(self, unit: UnitName, file: UnitFile) -> None:
         """Put the author's text in place; what was noted of other contents is void."""
         old = self._units.get(unit, LocalUnit(unit=unit)).note
+        asked = requirements_of(unit, file)
         with _translated("write", self._directory / unit):
             self._make()
             if old is not None and old.hash != file.hash:
                 self._drop_note(unit)
-            self._bind(unit, file)
+            self._bind(unit, file if asked.is_fenced else None)
             _replace(self._directory, unit, file.text.encode())
             self._seen[unit] = _stamp(os.stat(self._directory / unit))
-        self._take(unit, file)
+        self._set(unit, file=file, hash=file.hash, requirements=asked)
 
     def note(self, unit: UnitName, note: Note, *, passing: bool = False) -> None:
         """Record how far the unit was brought; of a `passing` step the disk is spared.
@@ -161,11 +162,11 @@ class LocalUnits:
         self._units.pop(unit, None)
 
     def _bind(self, unit: UnitName, file: UnitFile | None) -> None:
-        """Have the unit's drop-in there if it is fenced, and not if it is not."""
+        """Have the drop-in of a fenced unit with these contents there, and with None have none."""
         if self._drop_ins is None:
             return
         path = drop_in_path(self._drop_ins, unit)
-        if file is not None and requirements_of(unit, file).is_fenced:
+        if file is not None:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             _replace(path.parent, path.name, drop_in(file).encode())
         elif path.exists():
@@ -188,14 +189,13 @@ class LocalUnits:
     def _adopt(self, unit: UnitName) -> None:
         path = self._directory / unit
         try:
-            self._take(unit, read_unit(path.read_bytes()))
+            file = read_unit(path.read_bytes())
         except (InvalidUnit, OSError) as error:
             _log.warning("%s cannot be read and will be replaced: %s", path, error)
             self._set(unit, file=None, hash="unreadable", requirements=Requirements())
-
-    def _take(self, unit: UnitName, file: UnitFile) -> None:
-        asked = requirements_of(unit, file)
-        self._set(unit, file=file, hash=file.hash, requirements=asked)
+        else:
+            asked = requirements_of(unit, file)
+            self._set(unit, file=file, hash=file.hash, requirements=asked)
 
     def _set(self, unit: UnitName, **changes: object) -> None:
         old = self._units.get(unit, LocalUnit(unit=unit))

@@ -189,7 +189,8 @@ class _Draft:
         fallen = row.unit in self._here.fallen
         launched = (local.is_launched and not fallen) or row.unit in self._here.starting
         if row.target is TargetState.LAUNCHED and not launched:
-            why = self._repelled(row) or self._unfenced(row)
+            asked = self._asked(row)
+            why = self._repelled(row.unit, asked) or self._unfenced(asked)
             if why:
                 self._held[row.unit] = why
             else:
@@ -198,20 +199,18 @@ class _Draft:
         elif row.target is not TargetState.LAUNCHED and (launched or local.is_launched):
             self._do(Kind.STOP, row.unit, f"its target state is {row.target}")
 
-    def _repelled(self, row: Assignment) -> str:
+    def _repelled(self, unit: UnitName, asked: Requirements) -> str:
         """Why the unit has to wait for others to be gone from here, "" if it need not."""
-        verdict = able_to_run(
-            row.unit, self._asked(row).only_repelling(), self._machine, self._leftovers
-        )
+        verdict = able_to_run(unit, asked.only_repelling(), self._machine, self._leftovers)
         if not verdict.able:
             return f"waiting until another unit is gone from here: {verdict.reason}"
         if verdict.displaces:
             return f"waiting until {', '.join(verdict.displaces)} is gone from here"
         return ""
 
-    def _unfenced(self, row: Assignment) -> str:
+    def _unfenced(self, asked: Requirements) -> str:
         """Why a fenced unit has to wait for the fence, "" if it need not."""
-        return FENCE_IS_DOWN if self._asked(row).is_fenced and not self._here.lease else ""
+        return FENCE_IS_DOWN if asked.is_fenced and not self._here.lease else ""
 
     def _asked(self, row: Assignment) -> Requirements:
         file = self._file_of(row)

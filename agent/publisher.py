@@ -1,9 +1,8 @@
 """Publishing: what this machine says of its units, kept in the store under the machine's lease.
 
-The first change goes out at once and those that follow within PAUSE_S together, or after many
-within a longer pause: a request costs the same for one state as for a hundred. Only what differs
-from what was last written is written; after a new lease that is everything, since what lay under
-the old one ends with it.
+The first change goes out at once, and while more keep coming they are gathered for longer and
+longer. Only what differs from what was last written is written; after a new lease that is
+everything, since what lay under the old one ends with it.
 """
 
 import asyncio
@@ -13,6 +12,7 @@ import logging
 from fleet.errors import Unavailable
 from fleet.machine import MachineId
 from fleet.names import UnitName
+from fleet.pace import Pace
 from fleet.registry import Registry
 from fleet.states import UnitState
 from fleet.store.port import LeaseId, LeaseLost
@@ -39,6 +39,7 @@ class Publisher:
         self._written: dict[UnitName, UnitState] = {}
         self._dirty: set[UnitName] = set()
         self._news = asyncio.Event()
+        self._pace = Pace(first_s=PAUSE_S, longest_s=_LONGEST_PAUSE_S, each_s=_PAUSE_PER_STATE_S)
         self._look_at_s: float | None = None
 
     def put(self, state: UnitState) -> None:
@@ -72,6 +73,7 @@ class Publisher:
         troubled = False
         while True:
             await self._wait()
+            self._pace.news(_now_s())
             written = 0
             try:
                 written = await self._flush()
@@ -84,7 +86,7 @@ class Publisher:
                 self._look_at_s = _now_s() + LOOK_AFTER_S
                 self._news.set()
                 await asyncio.sleep(RETRY_S)
-            await asyncio.sleep(pause_after(written))
+            await asyncio.sleep(self._pace.spoke(_now_s(), written))
 
     async def _wait(self) -> None:
         """Until there is news, or it is time to look at what is in the store."""
@@ -136,11 +138,6 @@ class Publisher:
             else:
                 self._written[unit] = state
         return len(changes)
-
-
-def pause_after(states: int) -> float:
-    """How long changes are gathered after so many states were written at once."""
-    return min(_LONGEST_PAUSE_S, max(PAUSE_S, states * _PAUSE_PER_STATE_S))
 
 
 def _now_s() -> float:

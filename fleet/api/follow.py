@@ -19,6 +19,7 @@ from fleet.cluster import Cluster
 from fleet.errors import Unavailable
 from fleet.keys import Keys
 from fleet.names import UnitName
+from fleet.pace import Pace
 from fleet.registry import Registry
 from fleet.snapshot import decode_cluster
 from fleet.store.mirror import Mirror
@@ -30,8 +31,9 @@ _log = logging.getLogger(__name__)
 JOIN_S = 5.0
 # With more units than this it costs less to read all records than to name each.
 _FEW = 32
-# Somebody who was told of many units has more gathered before the next word: a storm of changes is
+# While changes keep coming, more and more are gathered before the next word: a storm of them is
 # told in its outcome, not blow by blow.
+_FIRST_REST_S = 0.005
 _REST_PER_UNIT_S = 0.001
 _LONGEST_REST_S = 0.25
 
@@ -151,7 +153,7 @@ class Follower:
         self._told: dict[UnitName, UnitReport] = {}
         self._untold: set[UnitName] = set()
         self._news = asyncio.Event()
-        self._rests_until_s = 0.0
+        self._pace = Pace(first_s=_FIRST_REST_S, longest_s=_LONGEST_REST_S, each_s=_REST_PER_UNIT_S)
         self._failure: Unavailable | None = None
 
     async def changes(self, timeout_s: float) -> list[UnitReport]:
@@ -163,7 +165,8 @@ class Follower:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._news.wait()
-                await asyncio.sleep(max(0.0, self._rests_until_s - clock()))
+                self._pace.news(clock())
+                await asyncio.sleep(self._pace.left_s(clock()))
         if self._failure is not None:
             raise self._failure
         self._news.clear()
@@ -171,7 +174,7 @@ class Follower:
         reports = [self._stories.tell(unit) for unit in untold]
         news = [told for told in reports if self._told.get(told.name) != told]
         self._told |= {told.name: told for told in news}
-        self._rests_until_s = clock() + rest_after(len(news))
+        self._pace.spoke(clock(), len(news))
         return news
 
     def touch(self, units: Collection[UnitName]) -> None:
@@ -185,11 +188,6 @@ class Follower:
         """Have every further call raise this."""
         self._failure = failure
         self._news.set()
-
-
-def rest_after(units: int) -> float:
-    """How long changes are gathered after so many units were told of; nothing after a few."""
-    return min(_LONGEST_REST_S, units * _REST_PER_UNIT_S) if units > _FEW else 0.0
 
 
 class Following:

@@ -5,9 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import pytest
-
-from agent.publisher import PAUSE_S, Publisher, pause_after
+from agent.publisher import PAUSE_S, Publisher
 from fleet.errors import Unavailable
 from fleet.keys import Keys
 from fleet.machine import MachineId
@@ -183,19 +181,6 @@ async def test_outage_is_waited_out_and_loses_nothing() -> None:
         await asyncio.sleep(2)
 
         assert await desk.stored() == {"a.service"}
-
-
-@pytest.mark.parametrize(
-    ("states", "pause_s"),
-    [
-        pytest.param(0, PAUSE_S, id="nothing was written"),
-        pytest.param(1, PAUSE_S, id="one"),
-        pytest.param(20, 0.1, id="some"),
-        pytest.param(1000, 0.25, id="never longer than this"),
-    ],
-)
-def test_more_is_gathered_after_many_states_than_after_one(states: int, pause_s: float) -> None:
-    assert pause_after(states) == pytest.approx(pause_s)
 
 
 class GhostStore(MemoryStore):

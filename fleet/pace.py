@@ -1,0 +1,35 @@
+"""Pace: how long changes are gathered between one word about them and the next.
+
+Pure. A word costs nearly the same for one change as for a hundred. So the first goes out at once,
+and the longer changes keep coming the more of them share a word: each pause is twice as long as the
+one before. A quiet moment, as long as the last pause, ends that.
+"""
+
+
+class Pace:
+    """The pauses of somebody who speaks of changes; times are seconds by any one clock."""
+
+    def __init__(self, *, first_s: float, longest_s: float, each_s: float = 0.0) -> None:
+        """The first pause in a row and the longest, and how long one is at least per change."""
+        self._first_s = first_s
+        self._longest_s = longest_s
+        self._each_s = each_s
+        self._pause_s = 0.0
+        self._until_s = 0.0
+
+    def news(self, now_s: float) -> None:
+        """There is something to speak of."""
+        if now_s - self._until_s > self._pause_s:
+            self._pause_s = 0.0
+
+    def spoke(self, now_s: float, changes: int) -> float:
+        """How long to gather from now on, after a word about so many changes."""
+        if changes:
+            doubled_s = 2 * self._pause_s or self._first_s
+            self._pause_s = min(self._longest_s, max(doubled_s, changes * self._each_s))
+        self._until_s = now_s + self._pause_s
+        return self._pause_s
+
+    def left_s(self, now_s: float) -> float:
+        """What is left of the pause."""
+        return max(0.0, self._until_s - now_s)
