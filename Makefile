@@ -2,7 +2,7 @@
 # make test     every test, on real etcd, systemd, D-Bus and SSH
 # make fuzz     the properties among the tests, on very many examples: half an hour
 # make check    format, lint, types, and who may import what
-# make faults   every fault of docs/reliability.md on booted machines: half an hour
+# make faults   every fault of docs/reliability.md on booted machines: twenty minutes
 # make bench    the numbers of docs/performance.md, measured here (a taste: make bench ARGS=--quick)
 # make bench-scale  those of docs/scaling.md: a thousand simulated machines on a real etcd
 # make reliability  those of docs/reliability.md: half an hour, ten minutes of it without etcd

@@ -33,10 +33,14 @@ from fleet.states import UnitState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """Why a fenced unit is not placed now, and until when (the leader's clock) if that is known."""
+    """Why a fenced unit is not placed now, and until when (the leader's clock) if that is known.
+
+    `is_for_word` says that it is for the word of a machine that is there.
+    """
 
     reason: str
     until_s: float = 0.0
+    is_for_word: bool = False
 
 
 class Fences:
@@ -66,6 +70,11 @@ class Fences:
         """When the first claim of a machine that is gone may be taken away."""
         ends = (self._end_s(claim) for claim in self._facts.claims.values() if self._is_lost(claim))
         return min((end_s for end_s in ends if end_s != float("inf")), default=None)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether what a machine says of a unit can end a wait."""
+        return any(wait.is_for_word for wait in self.waits.values())
 
     def settle(self, settler: Settler) -> Set[UnitName]:
         """Have it settled, with no unit placed that may still run elsewhere; of whom was told."""
@@ -148,7 +157,8 @@ def _wait_for(machines: Set[MachineId]) -> Wait | None:
     if not machines:
         return None
     names = ", ".join(short(machine) for machine in sorted(machines))
-    return Wait(reason=f"it is fenced, and waits until machine {names} has stopped it")
+    reason = f"it is fenced, and waits until machine {names} has stopped it"
+    return Wait(reason=reason, is_for_word=True)
 
 
 def _lost_reason(claim: Claim) -> str:

@@ -141,7 +141,7 @@ class Planner:
                 losses.memory, missing_since_s=fences.missing_since_s, up_at_s=rollout.up_at_s
             ),
             wake_at_s=min((at_s for at_s in moments if at_s is not None), default=None),
-            is_waiting=bool(rollout.waiting),
+            is_waiting=bool(rollout.waiting) or fences.is_waiting,
         )
 
     def _roll_out(self, memory: EngineMemory, now_s: float) -> Rollout:

@@ -108,6 +108,11 @@ class Scene:
         lease = await self.store.grant(3600)
         await self.registry.publish_states(state.machine, {state.unit: state}, lease)
 
+    async def report_gone(self, name: str, where: str) -> None:
+        """The machine says nothing of the unit any more."""
+        lease = await self.store.grant(3600)
+        await self.registry.publish_states(MachineId(where), {UnitName(name): None}, lease)
+
     async def rows(self) -> set[str]:
         return rows_of(await self.registry.cluster())
 

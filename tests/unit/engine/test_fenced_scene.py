@@ -79,6 +79,20 @@ async def test_move_waits_for_the_claim_to_be_given_back() -> None:
         await cluster.until_rows(f"{SOLO}@m2")
 
 
+async def test_move_waits_for_the_last_word_of_the_unit_and_for_nothing_after_it() -> None:
+    async with scene("m1", "m2") as cluster:
+        assert await start(cluster, "MachineID=m1") == "m1"
+        await cluster.report_up(SOLO, "m1")
+        await cluster.start(SOLO, "Fenced=true", "MachineID=m2")
+        await cluster.until_rows()
+        await Claims(cluster.store, Keys(), MachineId("m1")).release([SOLO])
+        await asyncio.sleep(10)
+        assert await cluster.rows() == set()
+
+        await cluster.report_gone(SOLO, "m1")
+        await cluster.until_rows(f"{SOLO}@m2", within_s=1.0)
+
+
 async def test_new_leader_counts_from_its_own_beginning() -> None:
     async with scene("m1", "m2", "m3", engines=False) as cluster:
         first, _ = cluster.add_engine("m2")
