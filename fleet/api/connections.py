@@ -89,8 +89,9 @@ class Connections:
             self._arriving[task] = None
             task.add_done_callback(self._arrived)
 
-    def _arrived(self, task: asyncio.Task[None]) -> None:
-        self._arriving.pop(task, None)
+    def _arrived(self, task: asyncio.Task[None] | None) -> None:
+        if task is not None:
+            self._arriving.pop(task, None)
 
     async def _take(self, connection: socket.socket) -> None:
         try:
@@ -109,6 +110,7 @@ class Connections:
             raise
         else:
             self._open[transport] = None
+            self._arrived(asyncio.current_task())  # now: for a moment it would count twice
 
     def _make_room(self) -> bool:
         """Whether there is a place for one more, after closing an idle connection if need be."""
