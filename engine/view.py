@@ -152,7 +152,7 @@ class View:
         machine, unit = _split_place(rest)
         self.facts.drop_state(unit, machine)
         if entry is not None:
-            self.facts.set_state(decode_state(parse_name(unit), machine, json.loads(entry.value)))
+            self.facts.set_state(decode_state(unit, machine, json.loads(entry.value)))
 
     def _read_machine(self, rest: str, entry: Entry | None) -> None:
         machine = MachineId(rest)
@@ -270,7 +270,8 @@ _Reader = Callable[[str, Entry | None], None]
 
 def _split_place(rest: str) -> tuple[MachineId, UnitName]:
     machine, unit = split_key(rest)
-    return MachineId(intern(machine)), UnitName(intern(unit))
+    # A key that names no unit is about none: what is guarded by its record could never be written.
+    return MachineId(intern(machine)), UnitName(intern(parse_name(unit)))
 
 
 def _unreadable_unit(unit: UnitName) -> UnitRecord:

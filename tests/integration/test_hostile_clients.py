@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleet.api.client import FleetClient
@@ -315,6 +315,7 @@ wire = st.lists(st.one_of(st.sampled_from(_PIECES), st.binary(max_size=4)), max_
 
 @pytest.mark.fuzz
 @given(wire.map(b"".join))
+@example(b"GET /fleet/v1/units")  # as HTTP/0.9 had it
 def test_any_bytes_are_answered_with_http_or_not_at_all(lasting: ApiProcess, sent: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(0.2)
@@ -329,7 +330,7 @@ def test_any_bytes_are_answered_with_http_or_not_at_all(lasting: ApiProcess, sen
         head, blank, rest = received.partition(b"\r\n\r\n")
         assert blank
         status = int(head.split()[1])
-        assert head.startswith(b"HTTP/1.")
+        assert head.startswith(b"HTTP/")
         assert status < 500
         if b"ndjson" in head:
             break
