@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 # How soon to look again after what was planned on has changed before it was written.
 _AGAIN_S = 0.05
+# Changes that come in between pass; when so many plans in a row met one, it is something else.
+_CONFLICTS = 20
 # Leases looked up side by side.
 _LOOKUPS = 16
 # How long whoever made a change has to complete it, before the leader does.
@@ -83,6 +85,7 @@ class Leading:
         self._is_moving = False
         self._hold_told = False
         self._write_fails = False
+        self._conflicts = 0
         self._look_at_s: float | None = None
         self._full_at_s = 0.0
         self._pending_change = 0
@@ -264,9 +267,17 @@ class Leading:
                 tasks = made.tasks[start : start + TASKS_PER_COMMIT]
                 since = await self._write(tasks, since)
                 self._tally.did(tasks, alive=alive)
-                self._write_fails = False
+                self._write_fails, self._conflicts = False, 0
         except Conflict:
-            _log.debug("the cluster changed while the engine planned; it looks again")
+            self._conflicts += 1
+            level = logging.WARNING if self._conflicts == _CONFLICTS else logging.DEBUG
+            _log.log(
+                level,
+                "the cluster changed while the engine planned, for the %d. time in a row, and it "
+                "looks again; first among what it could not write: %s",
+                self._conflicts,
+                made.tasks[start],
+            )
             return _AGAIN_S
         except Unavailable as error:
             level = logging.DEBUG if self._write_fails else logging.WARNING

@@ -1,15 +1,19 @@
 """The engine over a store, on a virtual clock: what is written, and what trouble changes."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from engine.loop import Engine, EngineSettings
 from fleet.cluster import UnitRecord, encode_unit
+from fleet.keys import Keys
 from fleet.machine import MachineId
 from fleet.names import UnitName
+from fleet.registry import Registry
 from fleet.states import TargetState
-from fleet.store.port import Delete, Put
+from fleet.store.memory import MemoryStore
+from fleet.store.port import Commit, Delete, Guard, Put
 from fleet.transaction import encode_list
 from tests.unit.engine.scene import OUT, TTL_S, keys_of, now_s, scene
 
@@ -333,6 +337,34 @@ async def test_a_malformed_value_moves_no_unit_and_stops_nothing(
         rows = (await cluster.store.read(cluster.registry.keys.schedule)).entries
         assert {k for k in rows if "a.service" in k} == {"/fleet/schedule/m1/a.service"}
         assert sum(problem in record.message for record in caplog.records) == 1
+
+
+class Contested(MemoryStore):
+    """Somebody else's write always comes just before one that is about the schedule."""
+
+    def __init__(self, other: MemoryStore) -> None:
+        super().__init__()
+        self._data = other._data
+
+    async def commit(self, guards: Sequence[Guard], operations: Sequence[Put | Delete]) -> Commit:
+        if any("/schedule/" in operation.key for operation in operations):
+            return Commit(succeeded=False, revision=0)
+        return await super().commit(guards, operations)
+
+
+async def test_conflicts_that_do_not_pass_are_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with scene("m1", engines=False) as cluster:
+        registry = Registry(Contested(cluster.store), Keys())
+        engine = Engine(registry, machine=MachineId("m1"))
+        running = asyncio.create_task(engine.run())
+        await cluster.start("a.service")
+        await asyncio.sleep(30)
+        running.cancel()
+        told = [r.message for r in caplog.records if "for the 20. time in a row" in r.message]
+        assert len(told) == 1
+        assert "place a.service on m1" in told[0]
 
 
 async def test_the_slow_pass_forgets_old_events() -> None:
