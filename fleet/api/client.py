@@ -351,7 +351,7 @@ class FleetClient:
             "PUT", _item(change.name), content=render(encode_unit(plain))
         )
         self._link.check(response)
-        return response.status_code == 201
+        return response.status == 201
 
 
 def _item(name: UnitName) -> str:

@@ -45,6 +45,10 @@ def parse_endpoint(text: str) -> Endpoint:
         return Endpoint("http://fleet", parts.path)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidRequest(f"endpoint {first!r} is none: use unix:///path, http:// or https://")
+    if not first.isascii():
+        raise InvalidRequest(
+            f"endpoint {first!r} has letters beyond ASCII: write its host as DNS does"
+        )
     return Endpoint(f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}")
 
 
@@ -121,7 +125,7 @@ def _not_verified(error: ssl.SSLCertVerificationError) -> str:
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
-    """The system's own error behind httpx's, and behind anyio's that several attempts failed."""
+    """The system's own error behind httpcore's, and behind anyio's that several attempts failed."""
     found = None
     while error is not None:
         if isinstance(error, OSError):

@@ -23,7 +23,8 @@ _FOLDERS = {
 """The folders of the program, and those of them that each one may import."""
 
 _THIRD_PARTY = {
-    "httpx": ("fleet/store/etcd*.py", "fleet/api/link.py"),
+    "httpx": ("fleet/store/etcd*.py",),
+    "httpcore": ("fleet/api/link.py",),
     "aiohttp": ("fleet/api/server.py", "fleet/api/exchange.py"),
     "dbus_fast": ("agent/bus.py", "agent/calls.py", "agent/dbus.py"),
     "asyncssh": ("cli/tunnel/*",),

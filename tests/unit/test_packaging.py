@@ -54,6 +54,6 @@ def test_what_is_imported_is_what_is_depended_on(project: dict[str, Any]) -> Non
         for requirement in project["project"]["dependencies"]
     }
 
-    imported = {"aiohttp", "asyncssh", "click", "dbus_fast", "httpx", "tabulate"}
-    # httpx looks for it at each request.
+    imported = {"aiohttp", "asyncssh", "click", "dbus_fast", "httpcore", "httpx", "tabulate"}
+    # httpcore looks for it at each request.
     assert declared == imported | {"sniffio"}

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+import urllib.parse
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any
 
-import httpx
+import httpcore
 import pytest
 
 from fleet.api.access import Peer
@@ -53,7 +54,18 @@ _OURS = (
 )
 
 
-class ToService(httpx.AsyncBaseTransport):
+def answered(status: int, document: Any = None, *, content: bytes = b"") -> httpcore.Response:
+    return httpcore.Response(status, content=json.dumps(document).encode() if document else content)
+
+
+class Way(httpcore.AsyncConnectionInterface):
+    """A way to an API in this process."""
+
+    async def aclose(self) -> None:
+        pass
+
+
+class ToService(Way):
     """A way to a service in this process; as an original server, one that lacks what is ours."""
 
     def __init__(self, *, original: bool = False, token_limit: int = 100) -> None:
@@ -64,33 +76,37 @@ class ToService(httpx.AsyncBaseTransport):
             self.registry, version="1.0.0", hostname="box", token_limit=token_limit
         )
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(f"{request.method} {request.url.raw_path.decode()}")
-        query = httpx.QueryParams(request.url.query)
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        method, target = request.method.decode(), request.url.target.decode()
+        self.requests.append(f"{method} {target}")
+        path, _, query = target.partition("?")
         found = {
-            key: query.get_list(key) for key in query if not (self.original and key == "whole")
+            key: values
+            for key, values in urllib.parse.parse_qs(query, keep_blank_values=True).items()
+            if not (self.original and key == "whole")
         }
-        answer = None
-        if self.original and (request.method, request.url.path) == ("PATCH", "/fleet/v1/units"):
-            return httpx.Response(405, json={"error": {"code": 405, "message": "only GET"}})
-        if self.original and request.url.path.split("/")[3] in _OURS:
-            return httpx.Response(404, json={"error": {"code": 404, "message": ""}})
+        if self.original and (method, path) == ("PATCH", "/fleet/v1/units"):
+            return answered(405, {"error": {"code": 405, "message": "only GET"}})
+        if self.original and path.split("/")[3] in _OURS:
+            return answered(404, {"error": {"code": 404, "message": ""}})
         peer = Peer(user="root", uid=0)
+        assert isinstance(request.stream, AsyncIterable)
         try:
-            route = self._service.admit(request.method, request.url.path, peer)
+            route = self._service.admit(method, urllib.parse.unquote(path), peer)
+            kinds = (value.decode() for key, value in request.headers if key == b"Content-Type")
             call = Call(
                 route=route,
                 peer=peer,
                 query=found,
-                content_types=tuple(request.headers.get_list("Content-Type")),
-                body=await request.aread(),
+                content_types=tuple(kinds),
+                body=b"".join([part async for part in request.stream]),
             )
             answer = await self._service.answer(call)
         except FleetError as error:
             answer = error_answer(error)
         if self.original:
-            return httpx.Response(answer.status, content=answer.body.replace(b'"text"', b'"-"'))
-        return httpx.Response(answer.status, content=answer.body)
+            return answered(answer.status, content=answer.body.replace(b'"text"', b'"-"'))
+        return answered(answer.status, content=answer.body)
 
 
 @contextlib.asynccontextmanager
@@ -282,13 +298,13 @@ async def test_original_server_is_asked_again_and_again_in_place_of_a_watch() ->
 
 
 def answering(
-    answer: Callable[[httpx.Request], httpx.Response] | httpx.Response | Exception,
+    answer: Callable[[httpcore.Request], httpcore.Response] | httpcore.Response | Exception,
 ) -> FleetClient:
-    class Answers(httpx.AsyncBaseTransport):
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    class Answers(Way):
+        async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
             if isinstance(answer, Exception):
                 raise answer
-            return answer if isinstance(answer, httpx.Response) else answer(request)
+            return answer if isinstance(answer, httpcore.Response) else answer(request)
 
     return FleetClient(HERE, transport=Answers())
 
@@ -308,14 +324,14 @@ def answering(
 )
 async def test_servers_sentence_comes_as_fleets_error(status: int, kind: type[FleetError]) -> None:
     error = {"error": {"code": status, "message": "the sentence"}}
-    async with answering(httpx.Response(status, json=error)) as client:
+    async with answering(answered(status, error)) as client:
         with pytest.raises(kind, match=r"^the sentence$"):
             await client.unit(A)
 
 
 async def test_reason_that_only_our_server_gives_is_told() -> None:
     error = {"error": {"code": 503, "message": "fleet server unable", "reason": "not registered"}}
-    async with answering(httpx.Response(503, json=error)) as client:
+    async with answering(answered(503, error)) as client:
         with pytest.raises(Unavailable, match=r"^fleet server unable: not registered$"):
             await client.units()
 
@@ -327,14 +343,14 @@ class Electing:
         self.refusals = refusals
         self.asked = 0
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
+    def __call__(self, request: httpcore.Request) -> httpcore.Response:
         self.asked += 1
         if self.asked <= self.refusals:
             error = {"error": {"code": 503, "message": "no leader"}}
-            return httpx.Response(503, json=error)
-        if request.url.path.endswith("/watch"):
-            return httpx.Response(200, content=b'{"name":"a.service"}\n')
-        return httpx.Response(200, json={"new": ["a.service"]})
+            return answered(503, error)
+        if request.url.target.endswith(b"/watch?unit=a.service"):
+            return answered(200, content=b'{"name":"a.service"}\n')
+        return answered(200, {"new": ["a.service"]})
 
 
 async def test_server_whose_store_elects_a_leader_is_asked_again() -> None:
@@ -388,10 +404,10 @@ async def test_server_whose_store_stays_away_is_given_up() -> None:
     ],
 )
 async def test_answer_that_is_not_fleets_is_unavailable(body: bytes) -> None:
-    async with answering(lambda request: httpx.Response(502, content=body)) as client:
+    async with answering(lambda request: answered(502, content=body)) as client:
         with pytest.raises(Unavailable, match=r"/run/fleet\.sock answered with HTTP status 502"):
             await client.units()
-    async with answering(lambda request: httpx.Response(200, content=b"<html>")) as client:
+    async with answering(lambda request: answered(200, content=b"<html>")) as client:
         with pytest.raises(Unavailable, match="not as a fleetd does"):
             await client.units()
 
@@ -399,15 +415,15 @@ async def test_answer_that_is_not_fleets_is_unavailable(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("failure", "message"),
     [
-        pytest.param(httpx.ConnectTimeout(""), "did not take the connection within 5 s", id="a"),
-        pytest.param(httpx.ReadTimeout(""), "has not answered GET machines for 30 s", id="b"),
-        pytest.param(httpx.ReadError(""), "broke: ReadError", id="c"),
-        pytest.param(httpx.RemoteProtocolError("odd"), "broke: odd", id="d"),
-        pytest.param(httpx.ConnectError("no way"), "cannot connect to .*: no way", id="e"),
+        pytest.param(httpcore.ConnectTimeout(""), "did not take the connection within 5 s", id="a"),
+        pytest.param(httpcore.ReadTimeout(""), "has not answered GET machines for 30 s", id="b"),
+        pytest.param(httpcore.ReadError(""), "broke: ReadError", id="c"),
+        pytest.param(httpcore.RemoteProtocolError("odd"), "broke: odd", id="d"),
+        pytest.param(httpcore.ConnectError("no way"), "cannot connect to .*: no way", id="e"),
     ],
 )
 async def test_transports_failure_is_unavailable_with_a_sentence(
-    failure: httpx.HTTPError, message: str
+    failure: Exception, message: str
 ) -> None:
     async with answering(failure) as client:
         with pytest.raises(Unavailable, match=message) as caught:
@@ -433,7 +449,7 @@ def lines(*documents: Any) -> bytes:
     ],
 )
 async def test_watch_ends_in_a_sentence(stream: bytes, message: str) -> None:
-    async with answering(httpx.Response(200, content=stream)) as client:
+    async with answering(answered(200, content=stream)) as client:
         reports = client.watch({A})
         assert (await anext(reports)).name == A
         with pytest.raises(Unavailable, match=message):
@@ -442,7 +458,7 @@ async def test_watch_ends_in_a_sentence(stream: bytes, message: str) -> None:
 
 async def test_watch_that_is_refused_says_why() -> None:
     error = {"error": {"code": 403, "message": "user eve may not"}}
-    async with answering(httpx.Response(403, json=error)) as client:
+    async with answering(answered(403, error)) as client:
         with pytest.raises(Denied, match="user eve may not"):
             await anext(client.watch({A}))
 
@@ -450,9 +466,9 @@ async def test_watch_that_is_refused_says_why() -> None:
 async def test_more_names_than_a_request_holds_are_filtered_here() -> None:
     asked: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.raw_path.decode())
-        return httpx.Response(200, content=lines({"name": "other.service"}, {"name": A}))
+    def answer(request: httpcore.Request) -> httpcore.Response:
+        asked.append(request.url.target.decode())
+        return answered(200, content=lines({"name": "other.service"}, {"name": A}))
 
     names = {A, *(UnitName(f"{'x' * 200}{number}.service") for number in range(2000))}
     async with answering(answer) as client:
@@ -465,9 +481,9 @@ async def test_more_names_than_a_request_holds_are_filtered_here() -> None:
 async def test_names_are_quoted_in_paths() -> None:
     asked: list[bytes] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.raw_path)
-        return httpx.Response(204)
+    def answer(request: httpcore.Request) -> httpcore.Response:
+        asked.append(request.url.target)
+        return answered(204)
 
     async with answering(answer) as client:
         await client.destroy(UnitName("a\\x2db@1.service"))

@@ -44,6 +44,7 @@ def test_endpoint_is_understood(text: str, endpoint: Endpoint) -> None:
         pytest.param("ftp://h", "use unix:///path", id="another scheme"),
         pytest.param("http://", "use unix:///path", id="no host"),
         pytest.param("http://h:99999", "'http://h:99999' is none: port out", id="no such port"),
+        pytest.param("http://bücher.example", "write its host as DNS does", id="no ASCII"),
         pytest.param("http://[::1", "is none: invalid ipv6 url", id="half an address"),
     ],
 )
