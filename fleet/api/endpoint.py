@@ -59,6 +59,7 @@ def tls_context(*, ca_file: str = "", cert_file: str = "", key_file: str = "") -
     """
     try:
         context = ssl.create_default_context(cafile=ca_file or None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         if cert_file or key_file:
             context.load_cert_chain(cert_file, key_file or None)
     except (OSError, ValueError) as error:

@@ -28,6 +28,7 @@ def server_context(files: ServerFiles) -> ssl.SSLContext:
     Raises InvalidRequest naming the file that cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # some Pythons leave it to the system
     context.verify_mode = ssl.CERT_REQUIRED
     try:
         context.load_cert_chain(files.certfile, files.keyfile)

@@ -306,6 +306,7 @@ def _trust(settings: EtcdSettings, servers: Sequence[str]) -> ssl.SSLContext:
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context = ssl.create_default_context(cafile=settings.cafile)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
     except (OSError, ssl.SSLError) as error:
         raise InvalidRequest(f"etcd_cafile {settings.cafile}: {_file_words(error)}") from error
     if settings.certfile and settings.keyfile:

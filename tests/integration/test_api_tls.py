@@ -215,3 +215,4 @@ def test_old_protocols_are_not_spoken(tmp_path: Path) -> None:
     context = server_context(ServerFiles(certfile=cert, keyfile=key, cafile=authority.file))
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
     assert context.verify_mode is ssl.CERT_REQUIRED
+    assert tls_context(ca_file=str(authority.file)).minimum_version >= ssl.TLSVersion.TLSv1_2

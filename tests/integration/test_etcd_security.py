@@ -19,7 +19,7 @@ from fleet.testing.etcd import DEBIAN_ETCD, EtcdCluster, EtcdTls, packaged_etcd,
 
 pytestmark = [pytest.mark.etcd, pytest.mark.timeout(120)]
 
-TOKEN_S = 2
+TOKEN_S = 1
 USER = {"username": "fleet", "password": "correct horse"}
 
 
