@@ -11,7 +11,8 @@ import pytest
 
 from cli.sandbox.cluster import Sandbox
 
-TCP_PORT = 54728
+# None that the kernel gives to connections that go out, as those to etcd.
+TCP_PORT = 15472
 _SETTINGS = {
     "verbosity": "2",
     "agent_ttl": "3s",

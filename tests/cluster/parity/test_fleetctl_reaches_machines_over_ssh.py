@@ -8,6 +8,7 @@ import pytest
 
 from fleet import __version__
 from tests.cluster.machines import FLEETCTL
+from tests.cluster.parity.conftest import TCP_PORT
 from tests.cluster.steps import Operator
 
 pytestmark = pytest.mark.systemd
@@ -91,7 +92,7 @@ def test_endpoint_comes_from_the_environment(operator: Operator) -> None:
         timeout=30,
     )
     assert done.stdout.startswith("hello.service"), done.stderr
-    done = operator.inside("fleet1", "--endpoint=http://127.0.0.1:54728", "list-unit-files")
+    done = operator.inside("fleet1", f"--endpoint=http://127.0.0.1:{TCP_PORT}", "list-unit-files")
     assert "hello.service" in done.stdout, done.stderr
 
 
