@@ -23,10 +23,11 @@ class Pace:
             self._pause_s = 0.0
 
     def spoke(self, now_s: float, changes: int) -> float:
-        """How long to gather from now on, after a word about so many changes."""
-        if changes:
-            doubled_s = 2 * self._pause_s or self._first_s
-            self._pause_s = min(self._longest_s, max(doubled_s, changes * self._each_s))
+        """How long to gather from now on, after a word about so many changes; 0 after none."""
+        if not changes:
+            return 0.0
+        doubled_s = 2 * self._pause_s or self._first_s
+        self._pause_s = min(self._longest_s, max(doubled_s, changes * self._each_s))
         self._until_s = now_s + self._pause_s
         return self._pause_s
 

@@ -43,6 +43,16 @@ def test_a_word_about_nothing_makes_no_pause_longer() -> None:
     assert pace.spoke(100.0, 1) == pytest.approx(0.02)
 
 
+def test_a_word_about_nothing_begins_no_pause() -> None:
+    pace = a_pace(each_s=0.005)
+    pace.news(100.0)
+    pace.spoke(100.0, 1000)
+    assert pace.spoke(105.0, 0) == 0.0
+    assert pace.left_s(105.0) == 0.0
+    pace.news(105.1)
+    assert pace.spoke(105.1, 1) == pytest.approx(0.02)
+
+
 def test_the_rest_of_a_pause() -> None:
     pace = a_pace()
     assert pace.left_s(100.0) == 0.0
