@@ -33,14 +33,13 @@ from fleet.states import UnitState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """Why a fenced unit is not placed now, and until when (the leader's clock) if that is known.
+    """Why a fenced unit is not placed now, and until when, by the leader's clock.
 
-    `is_for_word` says that it is for the word of a machine that is there.
+    Without a time it is until a machine that is there says that the unit has stopped.
     """
 
     reason: str
     until_s: float = 0.0
-    is_for_word: bool = False
 
 
 class Fences:
@@ -74,7 +73,7 @@ class Fences:
     @property
     def is_waiting(self) -> bool:
         """Whether what a machine says of a unit can end a wait."""
-        return any(wait.is_for_word for wait in self.waits.values())
+        return any(not wait.until_s for wait in self.waits.values())
 
     def settle(self, settler: Settler) -> Set[UnitName]:
         """Have it settled, with no unit placed that may still run elsewhere; of whom was told."""
@@ -157,8 +156,7 @@ def _wait_for(machines: Set[MachineId]) -> Wait | None:
     if not machines:
         return None
     names = ", ".join(short(machine) for machine in sorted(machines))
-    reason = f"it is fenced, and waits until machine {names} has stopped it"
-    return Wait(reason=reason, is_for_word=True)
+    return Wait(reason=f"it is fenced, and waits until machine {names} has stopped it")
 
 
 def _lost_reason(claim: Claim) -> str:
