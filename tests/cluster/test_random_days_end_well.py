@@ -14,4 +14,4 @@ async def test_random_days_end_well(make_sandbox: Callable[..., Sandbox]) -> Non
     sandbox = make_sandbox(machines=3, settings={"agent_ttl": f"{TTL_S:g}s"})
     days = Days(sandbox, seed=4, tell=print)
 
-    await live_through(days, count=2, deeds=6, blows=12)
+    await live_through(days, count=2, deeds=8, blows=20)

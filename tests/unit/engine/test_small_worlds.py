@@ -31,7 +31,7 @@ NAMES = ("a", "b", "c")
 MACHINES = (machine("m1", role="x"), machine("m2"), machine("m3", role="x"))
 PATIENCE = 6
 # Of the disturbances of one world each world tries every so many, beginning at another one.
-STRIDE = stride(127)
+STRIDE = stride(61)
 
 
 def shapes_of(name: str) -> tuple[tuple[str, ...], ...]:
