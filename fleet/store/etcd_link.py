@@ -65,7 +65,7 @@ class EtcdLink:
         self._token = ""
         self._logging_in = asyncio.Lock()
         self._horizon = wire.Horizon()
-        trust = _trust(settings, self.servers)
+        trust = trust_of(settings, self.servers)
         self._calls = self._client(trust)
         self._watches = self._client(trust)
 
@@ -297,7 +297,7 @@ def _server(text: str) -> str:
     return f"{url.scheme}://{url.netloc}"
 
 
-def _trust(settings: EtcdSettings, servers: Sequence[str]) -> ssl.SSLContext:
+def trust_of(settings: EtcdSettings, servers: Sequence[str]) -> ssl.SSLContext:
     """Whom to trust and what to show; certificates of servers are verified always."""
     if bool(settings.certfile) != bool(settings.keyfile):
         raise InvalidRequest("etcd_certfile and etcd_keyfile are only of use together")

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -16,7 +17,7 @@ import pytest
 from fleet.errors import InvalidRequest, Unavailable
 from fleet.store.connect import EtcdSettings, store_factory
 from fleet.store.etcd import EtcdStore
-from fleet.store.etcd_link import KEEPALIVE_S
+from fleet.store.etcd_link import KEEPALIVE_S, trust_of
 from fleet.store.etcd_pulse import Pulse
 from fleet.store.port import Delete, Guard, LeaseId, Put
 
@@ -419,6 +420,13 @@ def test_settings_that_cannot_work_are_refused(settings: Any, words: str) -> Non
     with pytest.raises(InvalidRequest, match=words) as caught:
         EtcdStore(EtcdSettings(**settings))
     assert "hunter2" not in str(caught.value)
+
+
+def test_etcd_is_verified_and_old_protocols_are_not_spoken() -> None:
+    servers = ["https://a"]
+    context = trust_of(EtcdSettings(servers=servers), servers)
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode is ssl.CERT_REQUIRED
 
 
 async def test_factory_takes_etcd_where_servers_are_named_and_a_file_else(tmp_path: Path) -> None:
