@@ -110,7 +110,9 @@ class FleetClient:
 
     async def unit(self, name: UnitName) -> Unit:
         """One unit, with its author's text from a server that has it; raises NotFound."""
-        return self._link.decoded(await self._link.ask("GET", _item(name)), decode_unit)
+        response = await self._link.send("GET", _item(name))
+        self._link.check(response)
+        return self._link.decoded(response, decode_unit)
 
     async def states(
         self, unit: UnitName | None = None, machine: MachineId | None = None
@@ -220,7 +222,7 @@ class FleetClient:
 
     async def destroy(self, name: UnitName) -> None:
         """Remove the unit; raises NotFound."""
-        await self._link.ask("DELETE", _item(name), once=True)
+        self._link.check(await self._link.send("DELETE", _item(name), once=True))
 
     async def set_metadata(self, changes: Sequence[tuple[MachineId, str, str | None]]) -> None:
         """Set metadata keys of machines; None takes a key away."""
@@ -230,7 +232,7 @@ class FleetClient:
             operation["path"] = f"/{machine}/metadata/{key}"
             # An object is what fleet 1.0 takes; its documentation has a plain text.
             operations.append(operation | ({} if value is None else {"value": {"value": value}}))
-        await self._link.ask("PATCH", "machines", content=render(operations))
+        self._link.check(await self._link.send("PATCH", "machines", content=render(operations)))
 
     async def cordon(self, machine: MachineId, *, why: str, drain: bool) -> None:
         """Let the machine take no new units, and with `drain` have its units leave it."""

@@ -83,7 +83,8 @@ class ApiLink:
         things: list[_T] = []
         params: dict[str, str | int] = {"whole": "true", **(filters or {})}
         while True:
-            response = await self.ask("GET", path, params=params)
+            response = await self.send("GET", path, params=params)
+            self.check(response)
             page, following = self.decoded(
                 response, lambda document: decode_page(kind, document, decode)
             )
@@ -91,20 +92,6 @@ class ApiLink:
             if not page or following is None or following == params.get("nextPageToken"):
                 return tuple(things)
             params["nextPageToken"] = following
-
-    async def ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Params | None = None,
-        once: bool = False,
-        content: bytes | None = None,
-    ) -> httpcore.Response:
-        """The answer, which says that it was done."""
-        response = await self.send(method, path, params=params, once=once, content=content)
-        self.check(response)
-        return response
 
     async def send(
         self,
