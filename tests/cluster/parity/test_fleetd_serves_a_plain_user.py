@@ -113,7 +113,11 @@ def user(cluster: Sandbox) -> Iterator[User]:
 def test_user_runs_units_in_their_own_systemd(user: User) -> None:
     health = "[X-Fleet]\nHealthCommand=/bin/sh -c 'id -un >health-of-%p'\n"
     user.write(f"{user.home}/hello.service", f"[Service]\nExecStart=/bin/sleep 1000\n{health}")
-    user.write(f"{user.home}/bad.service", "[Service]\nExecStart=/bin/sh -c 'echo oops; exit 3'\n")
+    # It lives for long enough for journald to see whose line that is.
+    user.write(
+        f"{user.home}/bad.service",
+        "[Service]\nExecStart=/bin/sh -c 'echo oops; sleep 0.05; exit 3'\n",
+    )
     machine_id = user.path("/etc/machine-id").read_text()[:8]
 
     done = user.fleetctl("start", "hello")
