@@ -8,7 +8,6 @@ import contextlib
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,11 +19,10 @@ from agent.binding import drop_in_path, drop_ins_directory
 from agent.dbus import DbusSystemd
 from agent.fake import FakeSystemd
 from agent.systemd import DONE, Command, Systemd, SystemdState
-from cli.sandbox.cluster import Sandbox
 from fleet.errors import SystemdError
 from fleet.names import UnitName
+from tests.inside import INSIDE_A_MACHINE, run_in_a_machine
 
-INSIDE = "FLEET_TEST_INSIDE_MACHINE"
 OWN_UNIT = UnitName("systemd-tmpfiles-clean.service")
 OWN_PATH = "/lib/systemd/system/systemd-tmpfiles-clean.service"
 DEADLINE_S = 20.0
@@ -38,7 +36,7 @@ ABSENT = "[Service]\nExecStart=/nonexistent/program\n"
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "kind" in metafunc.fixturenames:
         kinds = [pytest.param("fake", id="fake")]
-        if INSIDE in os.environ:
+        if INSIDE_A_MACHINE:
             kinds = [pytest.param("dbus", id="dbus", marks=pytest.mark.systemd)]
         metafunc.parametrize("kind", kinds)
 
@@ -104,7 +102,7 @@ class World:
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """A folder that systemd sees too: not below /tmp, which its services may have for their own."""
-    if INSIDE not in os.environ:
+    if not INSIDE_A_MACHINE:
         yield tmp_path
         return
     path = Path("/run/fleet-test/units")
@@ -583,7 +581,7 @@ async def until_known(world: World, pattern: str, units: frozenset[UnitName]) ->
         await asyncio.sleep(0.01)
 
 
-if INSIDE in os.environ:
+if INSIDE_A_MACHINE:
 
     @pytest.mark.systemd
     async def test_command_runs_as_its_user() -> None:
@@ -610,15 +608,9 @@ async def test_journal_has_the_last_lines(kind: str, folder: Path) -> None:
         assert "Failed" in lines[0]
 
 
-if INSIDE not in os.environ:
+if not INSIDE_A_MACHINE:
 
     @pytest.mark.systemd
     def test_dbus_passes_this_suite_in_a_booted_machine() -> None:
         """The real half: these very tests, run on the system bus of a machine of their own."""
-        here = Path(__file__).resolve()
-        command = ["env", f"{INSIDE}=1", sys.executable, "-m", "pytest", str(here)]
-        command += ["-m", "systemd", "-p", "no:cacheprovider", "--rootdir", str(here.parents[2])]
-        command += ["-c", str(here.parents[2] / "pyproject.toml")]
-        with Sandbox.up("contract", machines=1, etcd=0, fleetd=False) as sandbox:
-            done = sandbox.run("fleet1", command, timeout_s=100)
-        assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+        run_in_a_machine(__file__, timeout_s=100)

@@ -6,7 +6,6 @@ The store is in memory, so that what is seen is the agent and systemd alone.
 import asyncio
 import contextlib
 import os
-import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,6 @@ import pytest
 from agent.dbus import DbusSystemd
 from agent.local import LocalUnits
 from agent.loop import Agent
-from cli.sandbox.cluster import Sandbox
 from fleet.cluster import Assignment
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId
@@ -26,8 +24,8 @@ from fleet.states import TargetState, UnitState
 from fleet.store.memory import MemoryStore
 from fleet.store.port import MAX_TXN_OPS, Delete, LeaseId, Put
 from fleet.unit import parse_unit
+from tests.inside import INSIDE_A_MACHINE, run_in_a_machine
 
-INSIDE = "FLEET_TEST_INSIDE_MACHINE"
 ME = MachineId("a" * 32)
 KEYS = Keys()
 FOLDER = Path("/run/fleet-agent-test/units")
@@ -131,7 +129,7 @@ async def main_pid(unit: str) -> str:
     return await shell(f"systemctl show --value --property=MainPID {unit}")
 
 
-if INSIDE in os.environ:
+if INSIDE_A_MACHINE:
     pytestmark = pytest.mark.systemd
 
     async def test_service_starts_stops_and_goes() -> None:
@@ -266,11 +264,4 @@ else:
     @pytest.mark.systemd
     def test_agent_keeps_a_real_systemd() -> None:
         """Boot a machine and run this file in it."""
-        here = Path(__file__).resolve()
-        root = here.parents[2]
-        command = ["env", f"{INSIDE}=1", sys.executable, "-m", "pytest", str(here)]
-        command += ["-m", "systemd", "-p", "no:cacheprovider", "--rootdir", str(root)]
-        command += ["-c", str(root / "pyproject.toml")]
-        with Sandbox.up("agent", machines=1, etcd=0, fleetd=False) as sandbox:
-            done = sandbox.run("fleet1", command, timeout_s=110)
-        assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+        run_in_a_machine(__file__, timeout_s=110)
