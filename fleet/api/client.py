@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from fleet.api.fallback import POLL_S, poll
-from fleet.api.link import CONNECT_S, READ_S, SILENCE_S, ApiLink, Transport, is_lacking
+from fleet.api.link import CONNECT_S, READ_S, SILENCE_S, ApiLink, is_lacking
 from fleet.api.lost import Lost, decode_lost
 from fleet.api.members import render
 from fleet.api.replies import names_in
@@ -41,6 +41,7 @@ from fleet.names import UnitName
 if TYPE_CHECKING:
     from fleet.api.syncing import SyncReport
     from fleet.api.why import Why
+    from fleet.api.wire import Wire
     from fleet.change import UnitChange
     from fleet.folder.difference import Inventory
     from fleet.foresight import Foreseen
@@ -63,7 +64,7 @@ class FleetClient:
         self,
         endpoint: str,
         *,
-        transport: Transport | None = None,
+        wire: "Wire | None" = None,
         socket: str | None = None,
         tls: ssl.SSLContext | None = None,
         connect_s: float = CONNECT_S,
@@ -71,14 +72,14 @@ class FleetClient:
         silence_s: float = SILENCE_S,
         poll_s: float = POLL_S,
     ) -> None:
-        """`transport` goes another way to the same API.
+        """`wire` goes another way to the same API.
 
         `socket` is the path of a local socket that leads to the endpoint: the end of a tunnel.
         """
         self._poll_s = poll_s
         self._link = ApiLink(
             endpoint,
-            transport=transport,
+            wire=wire,
             socket=socket,
             tls=tls,
             connect_s=connect_s,

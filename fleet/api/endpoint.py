@@ -1,5 +1,6 @@
 """Where a server is, what verifies it, and why it cannot be reached."""
 
+import os
 import socket
 import ssl
 import urllib.parse
@@ -69,12 +70,11 @@ def tls_context(*, ca_file: str = "", cert_file: str = "", key_file: str = "") -
     return context
 
 
-def connect_failure(endpoint: Endpoint, error: BaseException) -> str:
+def connect_failure(endpoint: Endpoint, error: OSError) -> str:
     """Why the endpoint cannot be reached, and what to do, in one sentence."""
-    cause = _os_error(error)
     if endpoint.unix_path is None:
-        return _tcp_failure(endpoint, cause or error)
-    match cause:
+        return _tcp_failure(endpoint, error)
+    match error:
         case FileNotFoundError():
             return f"there is no socket {endpoint}: is fleetd running?"
         case ConnectionRefusedError():
@@ -84,9 +84,7 @@ def connect_failure(endpoint: Endpoint, error: BaseException) -> str:
                 f"you may not use {endpoint}: that takes membership of group fleet "
                 "(fleet-viewers to read), or root"
             )
-        case OSError(strerror=str(strerror)):
-            return f"cannot connect to {endpoint}: {strerror.lower()}"
-    return f"cannot connect to {endpoint}: {cause or error}"
+    return f"cannot connect to {endpoint}: {_system_says(error)}"
 
 
 def broken_connection(endpoint: Endpoint, error: BaseException) -> str:
@@ -101,20 +99,20 @@ def broken_connection(endpoint: Endpoint, error: BaseException) -> str:
     return told
 
 
-def _tcp_failure(endpoint: Endpoint, cause: BaseException) -> str:
-    match cause:
+def _tcp_failure(endpoint: Endpoint, error: OSError) -> str:
+    match error:
         case ConnectionRefusedError():
             why = "nobody listens there; is it the right port, and does fleetd have a TCP socket?"
         case socket.gaierror():
             why = "no such host is known"
         case ssl.SSLCertVerificationError():
-            why = _not_verified(cause)
+            why = _not_verified(error)
         case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "HTTP_REQUEST"):
             why = "what answers there is no TLS server; is it http:// rather than https://?"
-        case OSError(strerror=str(strerror)):
-            why = strerror.lower()
+        case ssl.SSLError():
+            why = str(error)
         case _:
-            why = str(cause)
+            why = _system_says(error)
     return f"cannot connect to {endpoint}: {why}"
 
 
@@ -125,14 +123,6 @@ def _not_verified(error: ssl.SSLCertVerificationError) -> str:
     return f"certificate verify failed: {cause}{hint if is_stranger else ''}"
 
 
-def _os_error(error: BaseException | None) -> OSError | None:
-    """The system's own error behind httpcore's, and behind anyio's that several attempts failed."""
-    found = None
-    while error is not None:
-        if isinstance(error, OSError):
-            found = error
-        if isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        else:
-            error = error.__cause__ or error.__context__
-    return found
+def _system_says(error: OSError) -> str:
+    """The system's words: what asyncio puts in their place tells of the address once more."""
+    return os.strerror(error.errno).lower() if error.errno else str(error)

@@ -1,43 +1,40 @@
-"""The HTTP of the client: requests, patience, streams of lines, and errors that are fleet's own.
+"""What the client asks over a wire: requests, patience, streams of lines, and fleet's own errors.
 
-What is asked and what the answers mean is the client's. httpcore is what httpx is made on: what it
-leaves out takes longer to import than most commands take for all the rest.
+What is asked for and what the answers mean is the client's.
 """
 
-import contextlib
 import ssl
 import urllib.parse
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
-import httpcore
-
-from fleet.api.endpoint import (
-    Endpoint,
-    broken_connection,
-    connect_failure,
-    parse_endpoint,
-    tls_context,
-)
+from fleet.api.endpoint import parse_endpoint
 from fleet.api.members import parse
 from fleet.api.patience import Patience
 from fleet.api.replies import document_in, error_of, is_unknown_here
 from fleet.api.schema import decode_page
+from fleet.api.wire import HttpWire, Reply, Request, Wire
 from fleet.errors import InvalidRequest, NotFound, Unavailable
 
 _T = TypeVar("_T")
 
-Transport = httpcore.AsyncConnectionPool | httpcore.AsyncConnectionInterface
-"""A way to the API other than its socket or address."""
-
 Params = Mapping[str, str | int]
+
+_ROOT = "/fleet/v1/"
 
 CONNECT_S = 5.0
 READ_S = 30.0
 # A server of ours gives a sign of life every 5 s.
 SILENCE_S = 15.0
-_STREAMS = ("changes", "watch")
-_BROKEN = (httpcore.NetworkError, httpcore.ProtocolError)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer as a whole."""
+
+    status: int
+    content: bytes
 
 
 class ApiLink:
@@ -51,24 +48,24 @@ class ApiLink:
         self,
         endpoint: str,
         *,
-        transport: Transport | None,
+        wire: Wire | None,
         socket: str | None,
         tls: ssl.SSLContext | None,
         connect_s: float,
         read_s: float,
         silence_s: float,
     ) -> None:
-        """`transport` and `socket` are other ways to the endpoint; see the client."""
+        """`wire` and `socket` are other ways to the endpoint; see the client."""
         self.endpoint = parse_endpoint(endpoint)
         self._read_s = read_s
         self._silence_s = silence_s
-        self._connect_s = connect_s
-        self._host = urllib.parse.urlsplit(self.endpoint.url).netloc.rpartition("@")[2]
-        self._way: Transport = transport or _pool(self.endpoint, tls, socket)
+        self._wire: Wire = wire or HttpWire(
+            self.endpoint, tls=tls, local=socket, connect_s=connect_s
+        )
 
     async def aclose(self) -> None:
         """Let go of the connection."""
-        await self._way.aclose()
+        await self._wire.aclose()
 
     # Requests
 
@@ -101,26 +98,23 @@ class ApiLink:
         params: Params | None = None,
         once: bool = False,
         content: bytes | None = None,
-    ) -> httpcore.Response:
+    ) -> Response:
         """The answer, whatever it says; `once` is for what must not be done twice."""
         query = f"?{urllib.parse.urlencode(params)}" if params else ""
-        headers = [("Host", self._host)]
-        if content is not None:
-            headers.append(("Content-Type", "application/json"))
+        request = Request(
+            method=method,
+            target=f"{_ROOT}{path}{query}",
+            content=content,
+            silence_s=self._read_s,
+        )
         patience = Patience(0.0 if once else self._read_s)
         while True:
-            with self._translated(method, path):
-                response = await self._way.request(
-                    method,
-                    self._url(path + query),
-                    headers=headers,
-                    content=content,
-                    extensions=self._limits(self._read_s),
-                )
+            async with self._wire.exchange(request) as reply:
+                response = await _whole(reply)
             if not await patience.asks_again(response.status):
                 return response
 
-    async def ask_ours(self, path: str, params: Params, lack: str) -> httpcore.Response:
+    async def ask_ours(self, path: str, params: Params, lack: str) -> Response:
         """What a server of ours says; NotFound from an original one, with what it does not do."""
         response = await self.send("GET", path, params=params)
         if is_lacking(response):
@@ -128,44 +122,24 @@ class ApiLink:
         self.check(response)
         return response
 
-    def _url(self, path: str) -> str:
-        return f"{self.endpoint.url}/fleet/v1/{path}"
-
-    def _limits(self, silence_s: float) -> dict[str, dict[str, float]]:
-        names = ("read", "write", "pool")
-        return {"timeout": {"connect": self._connect_s, **dict.fromkeys(names, silence_s)}}
-
     # Streams
 
     async def lines(self, url: str, lack: str) -> AsyncGenerator[bytes, None]:
         """The lines of a stream that has no end but trouble; NotFound from an original server."""
-        with self._translated("GET", url.partition("?")[0]):
-            async with contextlib.AsyncExitStack() as stack:
-                response = await self._open_stream(stack, url)
-                if is_lacking(response):
-                    raise NotFound(f"{self.endpoint} {lack}: it is a fleetd of fleet 1.0")
-                self.check(response)
-                async for line in _lines_of(response):
-                    if line.strip():
-                        yield line
-                raise Unavailable(f"{self.endpoint} ended the stream of reports")
-
-    async def _open_stream(self, stack: contextlib.AsyncExitStack, url: str) -> httpcore.Response:
-        """The answer that begins, of which a refusal has been read; the stack closes it."""
+        request = Request(method="GET", target=f"{_ROOT}{url}", silence_s=self._silence_s)
         patience = Patience(self._read_s)
         while True:
-            stream = self._way.stream(
-                "GET",
-                self._url(url),
-                headers=[("Host", self._host)],
-                extensions=self._limits(self._silence_s),
-            )
-            response = await stack.enter_async_context(stream)
-            if response.status != 200:
-                await response.aread()
-                await response.aclose()  # its connection is for the next attempt
-            if not await patience.asks_again(response.status):
-                return response
+            async with self._wire.exchange(request) as reply:
+                if reply.status < 300:
+                    async for line in _lines_of(reply):
+                        yield line
+                    raise Unavailable(f"{self.endpoint} ended the stream of reports")
+                refusal = await _whole(reply)
+            if not await patience.asks_again(refusal.status):
+                break
+        if is_lacking(refusal):
+            raise NotFound(f"{self.endpoint} {lack}: it is a fleetd of fleet 1.0")
+        self.check(refusal)
 
     def read_line(self, line: bytes, decode: Callable[[object], _T]) -> _T:
         """What the line tells; raises what it says if it says that the stream is over."""
@@ -176,18 +150,18 @@ class ApiLink:
 
     # Answers and errors
 
-    def check(self, response: httpcore.Response) -> None:
+    def check(self, response: Response) -> None:
         """Raise what the server said went wrong."""
         if not 200 <= response.status < 300:
             raise error_of(response.status, document_in(response.content), self.endpoint)
 
-    def check_ours(self, response: httpcore.Response) -> None:
+    def check_ours(self, response: Response) -> None:
         """Like `check`, and raise NotFound if an original server does not know such requests."""
         if is_lacking(response):
             raise NotFound(f"{self.endpoint} cannot do this: it is a fleetd of fleet 1.0")
         self.check(response)
 
-    def decoded(self, response: httpcore.Response, decode: Callable[[object], _T]) -> _T:
+    def decoded(self, response: Response, decode: Callable[[object], _T]) -> _T:
         """What the answer's body means; raises Unavailable if that is nothing."""
         return self._understood(lambda: decode(parse(response.content)))
 
@@ -199,43 +173,22 @@ class ApiLink:
                 f"{self.endpoint} answers, but not as a fleetd does: {error}"
             ) from error
 
-    @contextlib.contextmanager
-    def _translated(self, method: str, path: str) -> Iterator[None]:
-        """Within this, httpcore's errors are fleet's."""
-        try:
-            yield
-        except httpcore.ConnectTimeout as error:
-            raise Unavailable(
-                f"{self.endpoint} did not take the connection within {self._connect_s:g} s"
-            ) from error
-        except httpcore.TimeoutException as error:
-            silence = self._silence_s if path in _STREAMS else self._read_s
-            raise Unavailable(
-                f"{self.endpoint} has not answered {method} {path} for {silence:g} s"
-            ) from error
-        except httpcore.ConnectError as error:
-            raise Unavailable(connect_failure(self.endpoint, error)) from error
-        except _BROKEN as error:
-            raise Unavailable(broken_connection(self.endpoint, error)) from error
+
+async def _whole(reply: Reply) -> Response:
+    return Response(reply.status, b"".join([part async for part in reply.parts]))
 
 
-def _pool(
-    endpoint: Endpoint, tls: ssl.SSLContext | None, socket: str | None
-) -> httpcore.AsyncConnectionPool:
-    context = (tls or tls_context()) if endpoint.is_tls else None
-    return httpcore.AsyncConnectionPool(ssl_context=context, uds=socket or endpoint.unix_path)
-
-
-async def _lines_of(response: httpcore.Response) -> AsyncGenerator[bytes, None]:
-    """The lines, and what there is of one at the end."""
+async def _lines_of(reply: Reply) -> AsyncGenerator[bytes, None]:
+    """The lines that say something, and what there is of one at the end."""
     rest = b""
-    async for part in response.aiter_stream():
+    async for part in reply.parts:
         *lines, rest = (rest + part).split(b"\n")
-        for line in lines:
+        for line in filter(bytes.strip, lines):
             yield line
-    yield rest
+    if rest.strip():
+        yield rest
 
 
-def is_lacking(response: httpcore.Response) -> bool:
+def is_lacking(response: Response) -> bool:
     """Whether an original server does not know what was asked; the body of an error was read."""
     return 400 <= response.status < 500 and is_unknown_here(response.status, response.content)

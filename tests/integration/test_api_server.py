@@ -237,7 +237,7 @@ async def test_silent_server_is_given_up(tmp_path: Path) -> None:
     ):
         reports = client.watch({A})
         await told(reports)
-        with pytest.raises(Unavailable, match="has not answered GET watch"):
+        with pytest.raises(Unavailable, match="has not answered GET /fleet/v1/watch"):
             await told(reports)
 
 
@@ -494,7 +494,9 @@ async def test_server_that_never_answers_is_given_up(tmp_path: Path) -> None:
         mute.bind(f"{tmp_path}/mute.sock")
         mute.listen()
         async with FleetClient(f"unix://{tmp_path}/mute.sock", read_s=0.2) as client:
-            with pytest.raises(Unavailable, match=r"has not answered GET units for 0\.2 s"):
+            with pytest.raises(
+                Unavailable, match=r"has not answered GET /fleet/v1/units for 0\.2 s"
+            ):
                 await client.units()
 
 

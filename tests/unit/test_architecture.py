@@ -24,7 +24,8 @@ _FOLDERS = {
 
 _THIRD_PARTY = {
     "httpx": ("fleet/store/etcd*.py",),
-    "httpcore": ("fleet/api/link.py",),
+    "h11": ("fleet/api/wire.py",),
+    "aiohappyeyeballs": ("fleet/api/carrier.py",),
     "aiohttp": ("fleet/api/server.py", "fleet/api/exchange.py"),
     "dbus_fast": ("agent/bus.py", "agent/calls.py", "agent/dbus.py"),
     "asyncssh": ("cli/tunnel/*",),

@@ -142,7 +142,7 @@ def test_server_that_is_silent_is_not_waited_for(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         said = _said(capsys, "--endpoint", endpoint, "--request-timeout", "0.2", "list-units")
-    assert re.fullmatch(rf"{endpoint} has not answered GET \w+ for 0.2 s", said)
+    assert re.fullmatch(rf"{endpoint} has not answered GET /fleet/v1/\w+ for 0.2 s", said)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")

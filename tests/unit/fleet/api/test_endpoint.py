@@ -59,13 +59,11 @@ def test_endpoint_that_is_none_is_refused(text: str, message: str) -> None:
         pytest.param(FileNotFoundError(2, "no"), "is fleetd running", id="no socket"),
         pytest.param(ConnectionRefusedError(111, "no"), "is fleetd running", id="a dead one"),
         pytest.param(PermissionError(13, "no"), "group fleet", id="not allowed"),
-        pytest.param(OSError(40, "loops"), "loops", id="anything else"),
+        pytest.param(OSError(40, "no"), ": too many levels of symbolic links", id="anything else"),
     ],
 )
 def test_failure_to_connect_says_why_and_what_to_do(cause: OSError, message: str) -> None:
-    outer = RuntimeError("outer")
-    outer.__cause__ = cause
-    told = connect_failure(Endpoint("http://fleet", "/run/fleet.sock"), outer)
+    told = connect_failure(Endpoint("http://fleet", "/run/fleet.sock"), cause)
     assert "/run/fleet.sock" in told
     assert message in told
 
@@ -91,18 +89,12 @@ def _no_tls() -> ssl.SSLError:
             _not_trusted(), "verify failed: self-signed certificate; --ca-file", id="not trusted"
         ),
         pytest.param(_no_tls(), "is it http:// rather than https://", id="no TLS there"),
-        pytest.param(OSError(113, "No route to host"), ": no route to host$", id="no way there"),
-        pytest.param(
-            ExceptionGroup("multiple", [ConnectionRefusedError(111, "no"), OSError(113, "no")]),
-            "nobody listens there",
-            id="at none of several addresses",
-        ),
+        pytest.param(OSError(113, "Connect call failed"), ": no route to host$", id="no way there"),
+        pytest.param(OSError("several"), ": several$", id="for several reasons"),
     ],
 )
-def test_failure_to_connect_over_tcp_says_why(cause: Exception, message: str) -> None:
-    outer = OSError("All connection attempts failed")
-    outer.__cause__ = cause
-    told = connect_failure(Endpoint("https://h:1"), outer)
+def test_failure_to_connect_over_tcp_says_why(cause: OSError, message: str) -> None:
+    told = connect_failure(Endpoint("https://h:1"), cause)
     assert told.startswith("cannot connect to https://h:1: ")
     assert re.search(message, told)
 

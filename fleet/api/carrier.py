@@ -1,0 +1,92 @@
+"""What carries the bytes between the client and a server: a socket, bare or with TLS on it.
+
+A bare one is read by its system calls: the transports of asyncio drop what a server said before it
+hung up, once there was an error in writing to it.
+"""
+
+import asyncio
+import socket
+import ssl
+from typing import Protocol
+
+PIECE_BYTES = 64 * 1024
+# RFC 8305, section 8: when the next address is tried beside one that does not answer.
+_NEXT_ADDRESS_S = 0.25
+# A Unix socket with a full queue of newcomers says so at once, and never when there is room.
+_FULL_PAUSE_S = 0.01
+
+
+class Carrier(Protocol):
+    """A stream of bytes both ways; both ways raise OSError."""
+
+    async def send(self, data: bytes) -> None:
+        """Return when the system has taken all of it."""
+
+    async def receive(self) -> bytes:
+        """Some bytes; none at the end."""
+
+    def close(self) -> None: ...
+
+
+class Bare:
+    """A socket."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._loop = asyncio.get_running_loop()
+
+    async def send(self, data: bytes) -> None:
+        await self._loop.sock_sendall(self._socket, data)
+
+    async def receive(self) -> bytes:
+        return await self._loop.sock_recv(self._socket, PIECE_BYTES)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Secured:
+    """A socket with TLS on it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def receive(self) -> bytes:
+        return await self._reader.read(PIECE_BYTES)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+async def secured(connected: socket.socket, tls: ssl.SSLContext, host: str) -> Secured:
+    """TLS on the socket, with a server that has proved to be that host; raises OSError."""
+    return Secured(*await asyncio.open_connection(sock=connected, ssl=tls, server_hostname=host))
+
+
+async def connected_at(path: str) -> socket.socket:
+    """A socket that is connected to the Unix socket at the path; raises OSError."""
+    fresh = socket.socket(socket.AF_UNIX)
+    fresh.setblocking(False)
+    try:
+        while True:
+            try:
+                fresh.connect(path)
+            except BlockingIOError:
+                await asyncio.sleep(_FULL_PAUSE_S)
+            else:
+                return fresh
+    except BaseException:
+        fresh.close()
+        raise
+
+
+async def connected_to(host: str, port: int) -> socket.socket:
+    """A socket that is connected to the first address of the host that answers; raises OSError."""
+    import aiohappyeyeballs  # most endpoints are Unix sockets
+
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=_NEXT_ADDRESS_S)

@@ -1,0 +1,228 @@
+"""The client's connections, against servers that do well and servers that do not."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from fleet.api.endpoint import parse_endpoint
+from fleet.api.wire import HttpWire, Request
+from fleet.errors import Unavailable
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+LAST = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+REFUSAL = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def asking(target: str = "/x", content: bytes | None = None, silence_s: float = 10.0) -> Request:
+    return Request(
+        method="POST" if content else "GET", target=target, content=content, silence_s=silence_s
+    )
+
+
+@contextlib.asynccontextmanager
+async def served(talk: Talk, *, path: str | None = None) -> AsyncIterator[asyncio.Server]:
+    """A server that talks so on each connection and then hangs up."""
+    talks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talk_of_this = asyncio.current_task()
+        assert talk_of_this
+        talks.add(talk_of_this)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            try:
+                await talk(reader, writer)
+            finally:
+                writer.close()
+
+    start = (
+        asyncio.start_unix_server(serve, path)
+        if path
+        else asyncio.start_server(serve, "127.0.0.1", 0)
+    )
+    async with await start as server:
+        yield server
+    for task in talks:
+        task.cancel()
+    await asyncio.gather(*talks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def a_wire(folder: Path, talk: Talk) -> AsyncIterator[HttpWire]:
+    """A wire to a server that talks so on each connection and then hangs up."""
+    path = f"{folder}/s"
+    async with served(talk, path=path):
+        wire = HttpWire(parse_endpoint(f"unix://{path}"), tls=None, local=None, connect_s=5.0)
+        try:
+            yield wire
+        finally:
+            await wire.aclose()
+
+
+async def whole(wire: HttpWire, request: Request) -> tuple[int, bytes]:
+    async with wire.exchange(request) as reply:
+        return reply.status, b"".join([part async for part in reply.parts])
+
+
+async def head(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readuntil(b"\r\n\r\n")
+
+
+class Counted:
+    """A server that answers so many times a connection; it knows how many connections it had."""
+
+    def __init__(self, *, most: int, pause_s: float = 0.0, answer: bytes = OK) -> None:
+        self.connections = 0
+        self._most, self._pause_s, self._answer = most, pause_s, answer
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        for _ in range(self._most):
+            await head(reader)
+            await asyncio.sleep(self._pause_s)
+            writer.write(self._answer)
+
+
+async def test_connection_is_kept_for_what_is_asked_next(tmp_path: Path) -> None:
+    server = Counted(most=9)
+    async with a_wire(tmp_path, server) as wire:
+        assert [await whole(wire, asking()) for _ in range(3)] == [(200, b"ok")] * 3
+    assert server.connections == 1
+
+
+async def test_requests_at_a_time_have_a_connection_each(tmp_path: Path) -> None:
+    server = Counted(most=9, pause_s=0.05)
+    async with a_wire(tmp_path, server) as wire:
+        assert await asyncio.gather(*(whole(wire, asking()) for _ in range(3)))
+        await whole(wire, asking())
+    assert server.connections == 3
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        pytest.param(Counted(most=1), id="it was closed since"),
+        pytest.param(Counted(most=9, answer=LAST), id="the server said so"),
+        pytest.param(Counted(most=9, answer=OK + LAST), id="there is an answer nobody asked for"),
+    ],
+)
+async def test_connection_that_cannot_be_used_again_is_not(tmp_path: Path, server: Counted) -> None:
+    async with a_wire(tmp_path, server) as wire:
+        assert await whole(wire, asking()) == (200, b"ok")
+        await asyncio.sleep(0.05)
+        assert await whole(wire, asking()) == (200, b"ok")
+    assert server.connections == 2
+
+
+async def test_answer_that_is_left_early_ends_its_connection(tmp_path: Path) -> None:
+    server = Counted(most=9)
+    async with a_wire(tmp_path, server) as wire:
+        async with wire.exchange(asking()) as reply:
+            assert reply.status == 200
+        assert await whole(wire, asking()) == (200, b"ok")
+    assert server.connections == 2
+
+
+async def test_body_comes_piece_by_piece(tmp_path: Path) -> None:
+    heard = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        writer.write(CHUNKED + b"3\r\none\r\n")
+        await heard.wait()
+        writer.write(b"3\r\ntwo\r\n0\r\n\r\n")
+
+    async with a_wire(tmp_path, talk) as wire, wire.exchange(asking()) as reply:
+        assert await anext(reply.parts) == b"one"
+        heard.set()
+        assert [part async for part in reply.parts] == [b"two"]
+
+
+async def test_large_contents_arrive_whole(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 20_000
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told = await head(reader)
+        assert f"Content-Length: {len(content)}".encode() in told
+        assert b"Content-Type: application/json" in told
+        writer.write(OK if await reader.readexactly(len(content)) == content else REFUSAL)
+
+    async with a_wire(tmp_path, talk) as wire:
+        assert await whole(wire, asking(content=content)) == (200, b"ok")
+
+
+async def test_refusal_that_comes_before_all_is_sent_is_read(tmp_path: Path) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        writer.write(REFUSAL)
+        await reader.read()
+
+    async with a_wire(tmp_path, talk) as wire:
+        assert await whole(wire, asking(content=b"x" * 10**6)) == (413, b"no")
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        pytest.param(b"", "broke: it was closed without an answer$", id="nothing"),
+        pytest.param(b"SSH-2.0-x\r\n\r\n", "broke: illegal status line", id="another protocol"),
+        pytest.param(OK[:-1], r"broke: peer closed .* \(received 1 bytes, expected 2", id="half"),
+        pytest.param(CHUNKED + b"3\r\non", "broke: peer closed .* chunked", id="half a chunk"),
+        pytest.param(CHUNKED + b"zz\r\n", "broke: illegal chunk header", id="no chunk"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 10**5, "broke: .*", id="an endless head"),
+    ],
+)
+async def test_answer_that_is_none_is_told(tmp_path: Path, said: bytes, message: str) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        writer.write(said)
+
+    async with a_wire(tmp_path, talk) as wire:
+        with pytest.raises(Unavailable, match=f"^the connection to {tmp_path}/s {message}"):
+            await whole(wire, asking())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"", id="before it answers"),
+        pytest.param(CHUNKED + b"3\r\none\r\n", id="in its answer"),
+    ],
+)
+async def test_server_that_falls_silent_is_given_up(tmp_path: Path, said: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        writer.write(said)
+        await reader.read()
+
+    async with a_wire(tmp_path, talk) as wire:
+        with pytest.raises(Unavailable, match=r"s has not answered GET /x for 0\.2 s$"):
+            await whole(wire, asking("/x?secret=1", silence_s=0.2))
+
+
+async def test_server_that_takes_nothing_is_given_up(tmp_path: Path) -> None:
+    async def talk(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(1)
+
+    async with a_wire(tmp_path, talk) as wire:
+        with pytest.raises(Unavailable, match=r"s has not answered POST /x for 0\.2 s$"):
+            await whole(wire, asking(content=b"x" * 10**7, silence_s=0.2))
+
+
+@pytest.mark.realtime
+async def test_host_is_reached_at_whichever_address_answers() -> None:
+    server = Counted(most=9)
+    async with served(server) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        wire = HttpWire(
+            parse_endpoint(f"http://localhost:{port}"), tls=None, local=None, connect_s=5.0
+        )
+        assert await whole(wire, asking()) == (200, b"ok")
+        await wire.aclose()
+    with pytest.raises(Unavailable, match=f"localhost:{port}: nobody listens there"):
+        await whole(wire, asking())
