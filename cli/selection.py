@@ -6,7 +6,6 @@ from fleet.api.schema import Unit
 from fleet.errors import InvalidUnit
 from fleet.globs import compile_glob, glob_matches
 from fleet.names import UnitName, complete_name, parse_name, split_name
-from fleet.options import SECTION, read_requirements
 from fleet.unit import UnitFile, UnitOption
 
 _GLOB_SIGNS = "*?["
@@ -64,6 +63,8 @@ def is_global_file(file: UnitFile, name: UnitName) -> bool:
 
 
 def _asks_for_all(options: Iterable[UnitOption], name: UnitName) -> bool:
+    from fleet.options import SECTION, read_requirements  # a list of machines does without
+
     try:
         asked = read_requirements((o for o in options if o.section == SECTION), name)
     except InvalidUnit:

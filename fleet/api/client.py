@@ -13,12 +13,9 @@ import urllib.parse
 from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from fleet.api.fallback import POLL_S, poll
 from fleet.api.link import CONNECT_S, READ_S, SILENCE_S, ApiLink, is_lacking
-from fleet.api.lost import Lost, decode_lost
 from fleet.api.members import render
 from fleet.api.replies import names_in
-from fleet.api.reports import UnitReport, decode_report
 from fleet.api.schema import (
     ListedState,
     Tick,
@@ -34,20 +31,24 @@ from fleet.api.schema import (
     encode_unit,
 )
 from fleet.errors import FleetError, NotFound, Unavailable
-from fleet.events import History
 from fleet.machine import Cordon, Machine, MachineId
 from fleet.names import UnitName
 
 if TYPE_CHECKING:
+    from fleet.api.lost import Lost
+    from fleet.api.reports import UnitReport
     from fleet.api.syncing import SyncReport
     from fleet.api.why import Why
     from fleet.api.wire import Wire
     from fleet.change import UnitChange
+    from fleet.events import History
     from fleet.folder.difference import Inventory
     from fleet.foresight import Foreseen
     from fleet.hold import Hold
     from fleet.sync.values import SyncSettings
 
+# How often an original server is asked; fleet 1.0's own period when its fleetctl waited for units.
+POLL_S = 0.25
 # Beyond this, all units are watched and those not asked for passed over.
 _MAX_QUERY_BYTES = 64 * 1024
 
@@ -131,8 +132,10 @@ class FleetClient:
         self._link.check(response)
         return self._link.decoded(response, decode_hold)
 
-    async def lost(self) -> Lost:
+    async def lost(self) -> "Lost":
         """The machines that are lost, and what waits for that; an original server tells nothing."""
+        from fleet.api.lost import Lost, decode_lost
+
         response = await self._link.send("GET", "lost")
         if is_lacking(response):
             return Lost()
@@ -150,7 +153,7 @@ class FleetClient:
         )
         return dict(cordons)
 
-    async def events(self, limit: int, *, unit: UnitName | str = "", after: int = 0) -> History:
+    async def events(self, limit: int, *, unit: UnitName | str = "", after: int = 0) -> "History":
         """The newest events, of one unit or of all, since a revision of the store.
 
         NotFound from an original server, which has none.
@@ -301,12 +304,14 @@ class FleetClient:
             async for line in lines:
                 yield self._link.read_line(line, decode_tick)
 
-    async def watch(self, names: Collection[UnitName] = ()) -> AsyncGenerator[UnitReport, None]:
+    async def watch(self, names: Collection[UnitName] = ()) -> AsyncGenerator["UnitReport", None]:
         """A report on each of the units at once, and another on every change; no names: on all.
 
         Goes on until it is closed. Raises Unavailable when the server falls silent, ends the
         stream or loses its store; watching again tells the whole story anew.
         """
+        from fleet.api.reports import decode_report
+
         wanted = frozenset(names)
         with contextlib.suppress(NotFound):
             url = self._watch_url(wanted)
@@ -315,6 +320,8 @@ class FleetClient:
                     told = self._link.read_line(line, decode_report)
                     if not wanted or told.name in wanted:
                         yield told
+        from fleet.api.fallback import poll
+
         async with contextlib.aclosing(poll(self, wanted, every_s=self._poll_s)) as polled:
             async for told in polled:
                 yield told

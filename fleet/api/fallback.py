@@ -12,9 +12,6 @@ from fleet.names import UnitName
 from fleet.options import fleet_options, read_requirements
 from fleet.states import TargetState, UnitState
 
-# fleet 1.0's own period; source: fleetctl's waiting for units.
-POLL_S = 0.25
-
 
 def report_of(
     unit: Unit, states: Sequence[ListedState], addresses: Mapping[MachineId, str]

@@ -235,6 +235,9 @@ _OF_SERVERS = ("fleet.store.port", "fleet.registry", "fleet.cluster", "fleet.fol
     ("words", "heavy"),
     [
         pytest.param(["--help"], ("h11", "asyncio", *_FOR_OTHERS, *_OF_SERVERS), id="help"),
+        pytest.param(
+            ["list-machines"], ("fleet.options", *_FOR_OTHERS, *_OF_SERVERS), id="list-machines"
+        ),
         pytest.param(["list-units"], (*_FOR_OTHERS, *_OF_SERVERS), id="list-units"),
         pytest.param(["start", "web"], (*_FOR_OTHERS, *_OF_SERVERS), id="start"),
     ],
