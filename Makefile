@@ -18,7 +18,9 @@ BIN := .venv/bin
 root:
 	@[ "$$(id -u)" -eq 0 ] || { echo "this boots real machines, which takes root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
 
+# Commands and machines import the program thousands of times: it is compiled, as pip does it.
 setup: packages .venv/.ready
+	@$(BIN)/python -m compileall -q fleet agent engine cli
 
 packages:
 	@.ci/packages
