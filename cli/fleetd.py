@@ -97,9 +97,12 @@ def _serve(arguments: Arguments) -> int:
     set_up_logging(verbose=config.verbosity > 0)
     bridge = cross_restart(config)
     # Imported late: a wrong flag or configuration is told at once, and the lease renewed before.
+    # What is imported lives as long as fleetd: nobody need look at it for garbage, then or later.
+    gc.disable()
     from cli.daemon import Daemon
 
-    gc.freeze()  # what was imported lives as long as fleetd: nobody need look at it for garbage
+    gc.freeze()
+    gc.enable()
     daemon = Daemon(config, reload=load, bridge=bridge)
     daemon.warn(warnings)
     return asyncio.run(daemon.run())

@@ -26,6 +26,8 @@ _HELP_FLAGS = ("-h", "--help")
 # What a shell makes of a process that SIGPIPE ended: 128 + 13.
 _EXIT_BROKEN_PIPE = 141
 _EXIT_INTERRUPTED = 130
+# New objects between two looks for garbage: a short command, its imports included, makes fewer.
+_GARBAGE = 100_000
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -261,6 +263,7 @@ def main() -> None:
         from cli.completion import shells
 
         sys.exit(shells.answer(fleetctl, root_grammar()))
+    gc.set_threshold(_GARBAGE)
     status = run(sys.argv[1:])
     gc.freeze()  # nothing that is left is worth a search for cycles, a tenth of a short command
     sys.exit(status)

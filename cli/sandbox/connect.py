@@ -42,6 +42,8 @@ def main(host: str, port: str) -> int:
         sys.stderr.write(f"no connection to {host} port {port}: {error}\n")
         return 1
     connection.settimeout(None)
+    # As ssh does with a socket of its own: many small messages wait for one another otherwise.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with connection:
         try:
             join(connection)
