@@ -136,6 +136,8 @@ def read_requirements(options: Iterable[UnitOption], name: str | None = None) ->
         unit = _literal_name(name) if option.name in _GLOB_OPTIONS and name else name
         for value in _words(option):
             pooled.setdefault(option.name, []).append((expand(value, unit), option))
+    if not pooled:
+        return Requirements()
 
     def values(names: tuple[str, ...]) -> list[tuple[str, UnitOption]]:
         return [pair for key in names for pair in pooled.get(key, ())]
