@@ -8,6 +8,9 @@
 # make reliability  those of docs/reliability.md: half an hour, ten minutes of it without etcd
 # make setup    what a fresh Debian 12 machine lacks; the others call it themselves
 
+# Every process that runs tests reads them all: the first one compiles them for the others.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 # Tests mostly wait for machines: a few more at a time than there are cores.
 WORKERS ?= 3
