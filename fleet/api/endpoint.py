@@ -46,6 +46,8 @@ def parse_endpoint(text: str) -> Endpoint:
         return Endpoint("http://fleet", parts.path)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidRequest(f"endpoint {first!r} is none: use unix:///path, http:// or https://")
+    if " " in first or not first.isprintable():
+        raise InvalidRequest(f"endpoint {first!r} is none: it has a blank or a control sign in it")
     if not first.isascii():
         raise InvalidRequest(
             f"endpoint {first!r} has letters beyond ASCII: write its host as DNS does"

@@ -45,6 +45,8 @@ def test_endpoint_is_understood(text: str, endpoint: Endpoint) -> None:
         pytest.param("http://", "use unix:///path", id="no host"),
         pytest.param("http://h:99999", "'http://h:99999' is none: port out", id="no such port"),
         pytest.param("http://bücher.example", "write its host as DNS does", id="no ASCII"),
+        pytest.param("http://h/a b", "'http://h/a b' is none: it has a blank", id="a blank"),
+        pytest.param("http://h/a\x00b", "is none: it has a blank or a control sign", id="a zero"),
         pytest.param("http://[::1", "is none: invalid ipv6 url", id="half an address"),
     ],
 )
