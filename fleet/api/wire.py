@@ -76,21 +76,23 @@ class HttpWire:
         self._local = local or endpoint.unix_path
         self._connect_s = connect_s
         self._kept: list[_Connection] = []
+        self._is_closed = False
 
     @contextlib.asynccontextmanager
     async def exchange(self, request: Request) -> AsyncGenerator[Reply, None]:
-        connection = await self._connection()
+        connection = await self._kept_one() or await self._fresh_one()
         try:
             with self._translated(request):
                 status = await connection.ask(request, self._head_of(request))
             yield Reply(status, self._parts(connection, request))
         finally:
-            if connection.is_free:
+            if connection.is_free and not self._is_closed:
                 self._kept.append(connection)
             else:
                 connection.close()
 
     async def aclose(self) -> None:
+        self._is_closed = True  # what is under way closes its own connection
         while self._kept:
             self._kept.pop().close()
 
@@ -127,12 +129,20 @@ class HttpWire:
 
     # Connections
 
-    async def _connection(self) -> "_Connection":
+    async def _kept_one(self) -> "_Connection | None":
         while self._kept:
             connection = self._kept.pop()
-            if await connection.is_quiet():
+            is_usable = False
+            try:
+                is_usable = await connection.is_quiet()
+            finally:
+                if not is_usable:
+                    connection.close()
+            if is_usable:
                 return connection
-            connection.close()
+        return None
+
+    async def _fresh_one(self) -> "_Connection":
         try:
             async with asyncio.timeout(self._connect_s):
                 return _Connection(await self._open())

@@ -128,6 +128,45 @@ async def test_answer_that_is_left_early_ends_its_connection(tmp_path: Path) -> 
     assert server.connections == 2
 
 
+async def test_closed_wire_leaves_no_connection_open(tmp_path: Path) -> None:
+    ended = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        await asyncio.sleep(0.05)
+        writer.write(OK)
+        await reader.read()
+        ended.set()
+
+    async with a_wire(tmp_path, talk) as wire:
+        under_way = asyncio.create_task(whole(wire, asking()))
+        await asyncio.sleep(0.02)
+        await wire.aclose()
+        assert await under_way == (200, b"ok")
+        async with asyncio.timeout(10):
+            await ended.wait()
+
+
+async def test_request_that_is_cancelled_leaves_no_connection_open(tmp_path: Path) -> None:
+    ended = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        writer.write(OK)
+        await reader.read()
+        ended.set()
+
+    async with a_wire(tmp_path, talk) as wire:
+        await whole(wire, asking())
+        second = asyncio.create_task(whole(wire, asking()))
+        await asyncio.sleep(0)  # it looks whether the connection is still good
+        second.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await second
+        async with asyncio.timeout(10):
+            await ended.wait()
+
+
 async def test_body_comes_piece_by_piece(tmp_path: Path) -> None:
     heard = asyncio.Event()
 
