@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -128,43 +129,97 @@ async def test_answer_that_is_left_early_ends_its_connection(tmp_path: Path) -> 
     assert server.connections == 2
 
 
-async def test_closed_wire_leaves_no_connection_open(tmp_path: Path) -> None:
-    ended = asyncio.Event()
+class Left:
+    """A server that answers once, and knows when its client has gone."""
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, *, pause_s: float = 0.0) -> None:
+        self._pause_s = pause_s
+        self._gone = asyncio.Event()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await head(reader)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(self._pause_s)
         writer.write(OK)
         await reader.read()
-        ended.set()
+        self._gone.set()
 
-    async with a_wire(tmp_path, talk) as wire:
+    async def wait(self) -> None:
+        async with asyncio.timeout(10):
+            await self._gone.wait()
+
+
+async def test_closed_wire_leaves_no_connection_open(tmp_path: Path) -> None:
+    server = Left(pause_s=0.05)
+    async with a_wire(tmp_path, server) as wire:
         under_way = asyncio.create_task(whole(wire, asking()))
         await asyncio.sleep(0.02)
         await wire.aclose()
         assert await under_way == (200, b"ok")
-        async with asyncio.timeout(10):
-            await ended.wait()
+        await server.wait()
 
 
 async def test_request_that_is_cancelled_leaves_no_connection_open(tmp_path: Path) -> None:
-    ended = asyncio.Event()
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await head(reader)
-        writer.write(OK)
-        await reader.read()
-        ended.set()
-
-    async with a_wire(tmp_path, talk) as wire:
+    server = Left()
+    async with a_wire(tmp_path, server) as wire:
         await whole(wire, asking())
         second = asyncio.create_task(whole(wire, asking()))
         await asyncio.sleep(0)  # it looks whether the connection is still good
         second.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await second
-        async with asyncio.timeout(10):
-            await ended.wait()
+        await server.wait()
+
+
+@contextlib.contextmanager
+def full_queue(path: str) -> Iterator[socket.socket]:
+    """A Unix socket that listens, with so many newcomers that it takes no more of them."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(0)
+        while True:
+            newcomer = stack.enter_context(socket.socket(socket.AF_UNIX))
+            newcomer.setblocking(False)
+            try:
+                newcomer.connect(path)
+            except BlockingIOError:
+                break
+        yield listener
+
+
+async def test_socket_with_a_full_queue_is_waited_for(tmp_path: Path) -> None:
+    path = f"{tmp_path}/s"
+    wire = HttpWire(parse_endpoint(f"unix://{path}"), tls=None, local=None, connect_s=5.0)
+    with full_queue(path) as listener:
+        asked = asyncio.create_task(whole(wire, asking()))
+        await asyncio.sleep(0.05)
+        served = asyncio.create_task(serve_last(listener))
+        assert await asked == (200, b"ok")
+        await served
+    await wire.aclose()
+
+
+async def serve_last(listener: socket.socket) -> None:
+    """Take the newcomers until one asks for something, and answer that."""
+    listener.setblocking(False)
+    loop = asyncio.get_running_loop()
+    told = b""
+    while not told:
+        newcomer, _ = await loop.sock_accept(listener)
+        with newcomer, contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                told = await loop.sock_recv(newcomer, 4096)
+                await loop.sock_sendall(newcomer, OK)
+
+
+async def test_socket_whose_queue_stays_full_is_given_up(tmp_path: Path) -> None:
+    path = f"{tmp_path}/s"
+    wire = HttpWire(parse_endpoint(f"unix://{path}"), tls=None, local=None, connect_s=0.2)
+    with (
+        full_queue(path),
+        pytest.raises(Unavailable, match=r"not take the connection within 0\.2 s"),
+    ):
+        await whole(wire, asking())
 
 
 async def test_body_comes_piece_by_piece(tmp_path: Path) -> None:
