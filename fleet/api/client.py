@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from fleet.api.reports import UnitReport
     from fleet.api.syncing import SyncReport
     from fleet.api.why import Why
-    from fleet.api.wire import Wire
     from fleet.change import UnitChange
     from fleet.events import History
     from fleet.folder.difference import Inventory
     from fleet.foresight import Foreseen
     from fleet.hold import Hold
+    from fleet.http.wire import Wire
     from fleet.sync.values import SyncSettings
 
 # How often an original server is asked; fleet 1.0's own period when its fleetctl waited for units.

@@ -89,9 +89,9 @@ def connect_failure(endpoint: Endpoint, error: OSError) -> str:
     return f"cannot connect to {endpoint}: {_system_says(error)}"
 
 
-def broken_connection(endpoint: Endpoint, error: BaseException) -> str:
+def broken_connection(endpoint: Endpoint, error: Exception) -> str:
     """That the connection broke, and what it may be, in one sentence."""
-    told = f"the connection to {endpoint} broke: {str(error) or type(error).__name__}"
+    told = f"the connection to {endpoint} broke: {error}"
     if endpoint.is_tls:
         # A server of TLS 1.3 looks at the certificate when its client believes to be in already.
         told += (

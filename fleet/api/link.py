@@ -3,19 +3,25 @@
 What is asked for and what the answers mean is the client's.
 """
 
+import contextlib
 import ssl
 import urllib.parse
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from fleet.api.endpoint import parse_endpoint
+from fleet.api.endpoint import (
+    broken_connection,
+    connect_failure,
+    parse_endpoint,
+    tls_context,
+)
 from fleet.api.members import parse
 from fleet.api.patience import Patience
 from fleet.api.replies import document_in, error_of, is_unknown_here
 from fleet.api.schema import decode_page
-from fleet.api.wire import HttpWire, Reply, Request, Wire
 from fleet.errors import InvalidRequest, NotFound, Unavailable
+from fleet.http.wire import HttpWire, NotConnected, Reply, Request, Silent, Wire, WireError
 
 _T = TypeVar("_T")
 
@@ -57,10 +63,14 @@ class ApiLink:
     ) -> None:
         """`wire` and `socket` are other ways to the endpoint; see the client."""
         self.endpoint = parse_endpoint(endpoint)
+        self._connect_s = connect_s
         self._read_s = read_s
         self._silence_s = silence_s
         self._wire: Wire = wire or HttpWire(
-            self.endpoint, tls=tls, local=socket, connect_s=connect_s
+            self.endpoint.url,
+            tls=(tls or tls_context()) if self.endpoint.is_tls else None,
+            local=socket or self.endpoint.unix_path,
+            connect_s=connect_s,
         )
 
     async def aclose(self) -> None:
@@ -109,7 +119,7 @@ class ApiLink:
         )
         patience = Patience(0.0 if once else self._read_s)
         while True:
-            async with self._wire.exchange(request) as reply:
+            async with self._exchange(request) as reply:
                 response = await _whole(reply)
             if not await patience.asks_again(response.status):
                 return response
@@ -129,7 +139,7 @@ class ApiLink:
         request = Request(method="GET", target=f"{_ROOT}{url}", silence_s=self._silence_s)
         patience = Patience(self._read_s)
         while True:
-            async with self._wire.exchange(request) as reply:
+            async with self._exchange(request) as reply:
                 if reply.status < 300:
                     async for line in _lines_of(reply):
                         yield line
@@ -148,6 +158,14 @@ class ApiLink:
             raise error_of(503, document, self.endpoint)
         return self._understood(lambda: decode(document))
 
+    @contextlib.asynccontextmanager
+    async def _exchange(self, request: Request) -> AsyncGenerator[Reply, None]:
+        try:
+            async with self._wire.exchange(request) as reply:
+                yield reply
+        except WireError as error:
+            raise Unavailable(self._failure(request, error)) from error
+
     # Answers and errors
 
     def check(self, response: Response) -> None:
@@ -165,6 +183,17 @@ class ApiLink:
         """What the answer's body means; raises Unavailable if that is nothing."""
         return self._understood(lambda: decode(parse(response.content)))
 
+    def _failure(self, request: Request, error: WireError) -> str:
+        cause = error.__cause__
+        if isinstance(error, Silent):
+            asked = f"{request.method} {request.target.partition('?')[0]}"
+            return f"{self.endpoint} has not answered {asked} for {request.silence_s:g} s"
+        if not isinstance(error, NotConnected) or not isinstance(cause, OSError):
+            return broken_connection(self.endpoint, error)
+        if isinstance(cause, TimeoutError) and cause.errno is None:
+            return f"{self.endpoint} did not take the connection within {self._connect_s:g} s"
+        return connect_failure(self.endpoint, cause)
+
     def _understood(self, read: Callable[[], _T]) -> _T:
         try:
             return read()
@@ -175,7 +204,7 @@ class ApiLink:
 
 
 async def _whole(reply: Reply) -> Response:
-    return Response(reply.status, b"".join([part async for part in reply.parts]))
+    return Response(reply.status, await reply.whole())
 
 
 async def _lines_of(reply: Reply) -> AsyncGenerator[bytes, None]:

@@ -54,7 +54,7 @@ class EtcdStore:
         """
         self._link = EtcdLink(settings, pulse)
         self._probe_s = probe_s
-        self._waiting: set[asyncio.Task[str | None]] = set()
+        self._waiting: set[asyncio.Task[bytes | None]] = set()
 
     async def read(self, *prefixes: str) -> Snapshot:
         spans = [wire.span_of(prefix) for prefix in dict.fromkeys(prefixes)]
@@ -195,7 +195,7 @@ class EtcdStore:
                 await asyncio.wait({line})
 
     async def _decode(
-        self, server: str, prefix: str, reader: wire.WatchReader, text: str
+        self, server: str, prefix: str, reader: wire.WatchReader, text: bytes
     ) -> list[Changes]:
         try:
             return reader.read(text)
@@ -213,8 +213,8 @@ class EtcdStore:
         await self._link.ask(server, wire.RANGE, probe, for_watch=True)
 
     def _next(
-        self, lines: AsyncIterator[str], done: "asyncio.Task[str | None] | None" = None
-    ) -> "asyncio.Task[str | None]":
+        self, lines: AsyncIterator[bytes], done: "asyncio.Task[bytes | None] | None" = None
+    ) -> "asyncio.Task[bytes | None]":
         """Begin to read a line; as a task, since a read that is cancelled loses its connection."""
         self._waiting.discard(done) if done else None
         task = asyncio.create_task(_line(lines))
@@ -222,7 +222,7 @@ class EtcdStore:
         return task
 
 
-async def _line(lines: AsyncIterator[str]) -> str | None:
+async def _line(lines: AsyncIterator[bytes]) -> bytes | None:
     return await anext(lines, None)
 
 

@@ -7,8 +7,8 @@ open and answers after seven seconds or never. What comes back is checked for be
 cluster as ever, and not from its past: a cluster that was emptied looks as if nothing were desired,
 and so it counts as one that does not answer until fleetd is restarted.
 
-At most a few requests are under way at a time: httpx gets slower, not faster, beyond that. Watches
-have a pool of their own. Nothing of a request's contents ever comes into a message.
+At most a few requests are under way at a time. Watches have connections of their own. Nothing of a
+request's contents ever comes into a message.
 """
 
 import asyncio
@@ -19,11 +19,10 @@ import os
 import socket
 import ssl
 import urllib.parse
-from collections.abc import AsyncIterator, Iterator, Sequence
-
-import httpx
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 
 from fleet.errors import InvalidRequest, Unavailable
+from fleet.http.wire import HttpWire, NotConnected, Reply, Request, WireError
 from fleet.store import etcd_wire as wire
 from fleet.store.connect import EtcdSettings
 from fleet.store.etcd_faults import COMMON_NAME, Document, EtcdFault, Fault, decode_fault
@@ -66,12 +65,13 @@ class EtcdLink:
         self._logging_in = asyncio.Lock()
         self._horizon = wire.Horizon()
         trust = trust_of(settings, self.servers)
-        self._calls = self._client(trust)
-        self._watches = self._client(trust)
+        self._is_closed = False
+        self._calls = self._wires(trust)
+        self._watches = self._wires(trust)
 
     @property
     def is_closed(self) -> bool:
-        return self._calls.is_closed
+        return self._is_closed
 
     def order(self) -> Sequence[str]:
         """The servers to try, in order; a single one twice, since a connection may have died."""
@@ -115,39 +115,33 @@ class EtcdLink:
         self, server: str, path: str, document: Document, *, for_watch: bool = False
     ) -> Document:
         """The answer of this server; raises EtcdFault, also if there is none."""
-        client = self._watches if for_watch else self._calls
-        token = await self._authorize(client, server)
+        wires = self._watches if for_watch else self._calls
+        token = await self._authorize(wires, server)
         try:
-            return await self._post(client, server, path, document)
+            return await self._post(wires, server, path, document)
         except EtcdFault as fault:
             if fault.fault is not Fault.TOKEN or not self._settings.username:
                 raise
         self._forget(token)
-        await self._authorize(client, server)
-        return await self._post(client, server, path, document)
+        await self._authorize(wires, server)
+        return await self._post(wires, server, path, document)
 
     @contextlib.asynccontextmanager
-    async def stream(self, server: str, document: Document) -> AsyncIterator[AsyncIterator[str]]:
+    async def stream(self, server: str, document: Document) -> AsyncIterator[AsyncIterator[bytes]]:
         """The lines of a watch; the iterator raises EtcdFault when the connection is lost."""
         await self._authorize(self._watches, server)
+        # Without it a member that has lost its leader is silent for ever.
+        headers = (*self._headers(), ("Grpc-Metadata-hasleader", "true"))
+        request = _request(wire.WATCH, document, headers, silence_s=None)
         try:
-            with _translated(self.timeout_s):
-                request = self._watches.build_request(
-                    "POST",
-                    f"{server}{wire.WATCH}",
-                    json=document,
-                    # Without it a member that has lost its leader is silent for ever.
-                    headers={**self._headers(), "Grpc-Metadata-hasleader": "true"},
-                    timeout=httpx.Timeout(self.timeout_s, read=None),
-                )
-                async with asyncio.timeout(self.timeout_s):
-                    response = await self._watches.send(request, stream=True)
-            try:
-                if response.status_code != 200:
-                    raise await self._refusal(response)
-                yield _lines(response, self.timeout_s)
-            finally:
-                await response.aclose()
+            async with contextlib.AsyncExitStack() as stack:
+                with _translated(self.timeout_s):
+                    async with asyncio.timeout(self.timeout_s):
+                        exchange = self._watches[server].exchange(request)
+                        reply = await stack.enter_async_context(exchange)
+                        if reply.status != 200:
+                            raise await _refusal(reply)
+                yield _lines(reply, self.timeout_s)
         except EtcdFault as fault:
             if fault.fault is Fault.TOKEN:
                 self._forget(self._token)
@@ -161,21 +155,22 @@ class EtcdLink:
         return Unavailable(f"etcd does not answer: {told}")
 
     async def close(self) -> None:
-        await self._calls.aclose()
-        await self._watches.aclose()
+        self._is_closed = True
+        for each in (*self._calls.values(), *self._watches.values()):
+            await each.aclose()
 
     async def _post(
-        self, client: httpx.AsyncClient, server: str, path: str, document: Document
+        self, wires: Mapping[str, HttpWire], server: str, path: str, document: Document
     ) -> Document:
         floor = self._horizon.floor
         sent_s = asyncio.get_running_loop().time()
+        request = _request(path, document, self._headers(), silence_s=self.timeout_s)
         with _translated(self.timeout_s):
-            response = await client.post(
-                f"{server}{path}", json=document, headers=self._headers(), timeout=self.timeout_s
-            )
-        if response.status_code != 200:
-            raise await self._refusal(response)
-        answer = wire.decode_document(response.content)
+            async with wires[server].exchange(request) as reply:
+                if reply.status != 200:
+                    raise await _refusal(reply)
+                content = await reply.whole()
+        answer = wire.decode_document(content)
         if "error" in answer:
             raise decode_fault(200, answer)
         header = wire.decode_header(answer.get("result", answer))
@@ -186,20 +181,10 @@ class EtcdLink:
             self._pulse.beat(server, sent_s)
         return answer
 
-    async def _refusal(self, response: httpx.Response) -> EtcdFault:
-        with _translated(self.timeout_s):
-            async with asyncio.timeout(self.timeout_s):
-                content = await response.aread()
-        try:
-            document = wire.decode_document(content)
-        except EtcdFault:
-            document = {"message": COMMON_NAME} if COMMON_NAME.encode() in content else {}
-        return decode_fault(response.status_code, document)
+    def _headers(self) -> Sequence[tuple[str, str]]:
+        return [("Authorization", self._token)] if self._token else []
 
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": self._token} if self._token else {}
-
-    async def _authorize(self, client: httpx.AsyncClient, server: str) -> str:
+    async def _authorize(self, wires: Mapping[str, HttpWire], server: str) -> str:
         """Log in if that is wanted and has not been done; the token that is then used."""
         settings = self._settings
         if self.is_closed:
@@ -210,7 +195,7 @@ class EtcdLink:
             if not self._token:
                 login = wire.encode_login(settings.username, settings.password or "")
                 try:
-                    answer = await self._post(client, server, wire.AUTHENTICATE, login)
+                    answer = await self._post(wires, server, wire.AUTHENTICATE, login)
                     self._token = wire.decode_login(answer)
                 except EtcdFault as fault:
                     if fault.fault is not Fault.NO_AUTH:
@@ -222,42 +207,59 @@ class EtcdLink:
         if self._token == token:
             self._token = ""
 
-    def _client(self, trust: ssl.SSLContext) -> httpx.AsyncClient:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=IN_FLIGHT)
-        return httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(
-                verify=trust, trust_env=False, limits=limits, socket_options=_KEEPALIVE
-            ),
-            # A proxy meant for the web must not come between.
-            trust_env=False,
-            timeout=self.timeout_s,
-        )
+    def _wires(self, trust: ssl.SSLContext) -> Mapping[str, HttpWire]:
+        """Connections to each server, by its URL; no proxy meant for the web comes between."""
+        return {
+            server: HttpWire(server, tls=trust, connect_s=self.timeout_s, options=_KEEPALIVE)
+            for server in self.servers
+        }
 
 
-async def _lines(response: httpx.Response, timeout_s: float) -> AsyncIterator[str]:
+def _request(
+    path: str,
+    document: Document,
+    headers: Sequence[tuple[str, str]],
+    *,
+    silence_s: float | None,
+) -> Request:
+    content = wire.encode_document(document)
+    return Request(
+        method="POST", target=path, content=content, headers=headers, silence_s=silence_s
+    )
+
+
+async def _refusal(reply: Reply) -> EtcdFault:
+    content = await reply.whole()
+    try:
+        document = wire.decode_document(content)
+    except EtcdFault:
+        document = {"message": COMMON_NAME} if COMMON_NAME.encode() in content else {}
+    return decode_fault(reply.status, document)
+
+
+async def _lines(reply: Reply, timeout_s: float) -> AsyncGenerator[bytes, None]:
+    rest = b""
     with _translated(timeout_s):
-        async for line in response.aiter_lines():
-            if line:
+        async for part in reply.parts:
+            *lines, rest = (rest + part).split(b"\n")
+            for line in filter(None, lines):
                 yield line
 
 
 @contextlib.contextmanager
 def _translated(timeout_s: float) -> Iterator[None]:
-    """Turn httpx's errors into faults, in plain words; those of TLS it lets through as they are."""
+    """Within this, what goes wrong on a connection is a fault, in plain words."""
     try:
         yield
-    except (httpx.HTTPError, OSError) as error:
-        surely_not = isinstance(
-            error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout
-        )
-        fault = Fault.NOT_DONE if surely_not else Fault.UNKNOWN
+    except (WireError, TimeoutError) as error:
+        fault = Fault.NOT_DONE if isinstance(error, NotConnected) else Fault.UNKNOWN
         raise EtcdFault(fault, _words(error, timeout_s)) from error
 
 
 def _words(error: BaseException, timeout_s: float) -> str:
-    if isinstance(error, httpx.TimeoutException | TimeoutError):
-        return f"timed out after {timeout_s:g} s"
     for cause in _causes(error):
+        if isinstance(cause, TimeoutError) and cause.errno is None:
+            return f"timed out after {timeout_s:g} s"
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"TLS: its certificate is not trusted ({cause.verify_message})"
         if isinstance(cause, ssl.SSLError):

@@ -6,7 +6,6 @@ put); unknown fields are ignored in silence, so requests are only ever built her
 is not an answer of etcd is never taken for an empty one: every answer has to carry its header.
 """
 
-import base64
 import binascii
 import json
 import math
@@ -281,7 +280,7 @@ class WatchReader:
         self.header: Header | None = None
         """Of the answer that said the watch had begun; None until then."""
 
-    def read(self, line: str) -> list[Changes]:
+    def read(self, line: str | bytes) -> list[Changes]:
         """The changes that the line completes; raises EtcdFault if it ends the watch."""
         document = decode_document(line)
         result = document.get("result")
@@ -316,7 +315,7 @@ def _group(events: Sequence[Document]) -> list[Changes]:
     for each in events:
         document = each["kv"]
         entry = None if each.get("type") == "DELETE" else _entry(document)
-        event = Event(_key(document), entry)
+        event = Event(entry.key if entry else _key(document), entry)
         grouped.setdefault(int(document["mod_revision"]), []).append(event)
     return [Changes(revision, tuple(found)) for revision, found in sorted(grouped.items())]
 
@@ -336,6 +335,11 @@ def decode_login(answer: Document) -> str:
 
 
 # Answers in general
+
+
+def encode_document(document: Document) -> bytes:
+    """The body of a request."""
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def decode_document(text: str | bytes) -> Document:
@@ -373,11 +377,8 @@ def _key(document: Document) -> str:
 
 
 def _text64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
+    return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
 def _bytes64(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise ValueError("malformed base64") from error
+    return binascii.a2b_base64(text, strict_mode=True)

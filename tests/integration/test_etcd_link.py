@@ -134,6 +134,15 @@ async def test_read_goes_on_to_the_first_server_that_answers() -> None:
         assert [len(each.asked) for each in bad] == asked == [1, 1, 1]
 
 
+async def test_commit_goes_on_from_a_server_whose_tls_fails() -> None:
+    async with (
+        gateways(answering(DONE), answering(DONE)) as (plain, good),
+        connected([plain.url.replace("http:", "https:"), good]) as store,
+    ):
+        assert (await store.commit([], [Delete("/a")])).succeeded
+        assert (len(plain.asked), len(good.asked)) == (0, 1)
+
+
 async def test_unavailable_names_every_server_with_its_trouble() -> None:
     lost = answering({"code": 14, "message": "etcdserver: no leader"}, 503)
     async with (

@@ -61,6 +61,5 @@ def test_what_is_imported_is_what_is_depended_on(project: dict[str, Any]) -> Non
         "click",
         "dbus_fast",
         "h11",
-        "httpx",
         "tabulate",
     }

@@ -17,7 +17,6 @@ from fleet.api.client import FleetClient
 from fleet.api.patience import PATIENCE_S
 from fleet.api.schema import ListedState
 from fleet.api.service import ApiService
-from fleet.api.wire import Reply, Request
 from fleet.errors import (
     Conflict,
     Denied,
@@ -27,6 +26,7 @@ from fleet.errors import (
     Unavailable,
 )
 from fleet.hold import Hold, encode_hold
+from fleet.http.wire import Broken, NotConnected, Reply, Request, Silent, WireError
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
@@ -450,6 +450,54 @@ async def test_watch_ends_in_a_sentence(stream: bytes, message: str) -> None:
         assert (await anext(reports)).name == A
         with pytest.raises(Unavailable, match=message):
             await anext(reports)
+
+
+class Failing(InProcess):
+    """A wire to a server with which no exchange goes well."""
+
+    def __init__(self, error: WireError, cause: Exception | None) -> None:
+        self._error, self._cause = error, cause
+
+    async def answer(self, request: Request) -> Answered:
+        raise self._error from self._cause
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "message"),
+    [
+        pytest.param(
+            NotConnected(),
+            TimeoutError(),
+            "/run/fleet.sock did not take the connection within 5 s",
+            id="it takes no connection",
+        ),
+        pytest.param(
+            NotConnected(),
+            ConnectionRefusedError(111, "refused"),
+            "nobody listens on /run/fleet.sock: is fleetd running?",
+            id="nobody there",
+        ),
+        pytest.param(
+            Broken("peer closed"),
+            OSError(),
+            "the connection to /run/fleet.sock broke: peer closed",
+            id="it breaks",
+        ),
+        pytest.param(
+            Silent(),
+            TimeoutError(),
+            "/run/fleet.sock has not answered GET /fleet/v1/events for 30 s",
+            id="it falls silent",
+        ),
+    ],
+)
+async def test_exchange_that_fails_is_told(
+    error: WireError, cause: Exception, message: str
+) -> None:
+    async with FleetClient(HERE, wire=Failing(error, cause)) as client:
+        with pytest.raises(Unavailable) as caught:
+            await client.events(limit=1)
+    assert str(caught.value) == message
 
 
 async def test_watch_that_is_refused_says_why() -> None:

@@ -1,4 +1,4 @@
-"""What carries the bytes between the client and a server: a socket, bare or with TLS on it.
+"""What carries the bytes between a client and a server: a socket, bare or with TLS on it.
 
 A bare one is read by its system calls: the transports of asyncio drop what a server said before it
 hung up, once there was an error in writing to it.
@@ -7,7 +7,11 @@ hung up, once there was an error in writing to it.
 import asyncio
 import socket
 import ssl
+from collections.abc import Sequence
 from typing import Protocol
+
+SocketOptions = Sequence[tuple[int, int, int]]
+"""Levels, names and values as `setsockopt` takes them."""
 
 PIECE_BYTES = 64 * 1024
 # RFC 8305, section 8: when the next address is tried beside one that does not answer.
@@ -84,9 +88,13 @@ async def connected_at(path: str) -> socket.socket:
         raise
 
 
-async def connected_to(host: str, port: int) -> socket.socket:
+async def connected_to(host: str, port: int, options: SocketOptions) -> socket.socket:
     """A socket that is connected to the first address of the host that answers; raises OSError."""
     import aiohappyeyeballs  # most endpoints are Unix sockets
 
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=_NEXT_ADDRESS_S)
+    connected = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=_NEXT_ADDRESS_S)
+    # What is left of a large request would wait for the other end to confirm what came before.
+    for option in ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), *options):
+        connected.setsockopt(*option)
+    return connected

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as the client speaks it: connections that are made, bounded, and kept for what is next.
+"""HTTP/1.1 as a client speaks it: connections that are made, bounded, and kept for what is next.
 
 h11 knows the protocol; what carries the bytes, and what the answers mean, is for others to say.
 """
@@ -13,29 +13,48 @@ from typing import Protocol
 
 import h11
 
-from fleet.api.carrier import (
+from fleet.http.carrier import (
     PIECE_BYTES,
     Bare,
     Carrier,
+    SocketOptions,
     connected_at,
     connected_to,
     secured,
 )
-from fleet.api.endpoint import Endpoint, broken_connection, connect_failure, tls_context
-from fleet.errors import Unavailable
+
+
+class WireError(Exception):
+    """An exchange that failed."""
+
+
+class NotConnected(WireError):
+    """No connection came about, so the server heard nothing.
+
+    Its cause is the system's OSError, or a TimeoutError without a number if it took too long.
+    """
+
+
+class Broken(WireError):
+    """The connection broke, or what came was no HTTP; its cause says how."""
+
+
+class Silent(WireError):
+    """The server neither took nor gave anything for as long as the request allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What is asked: a target that begins with a slash, and JSON if there are contents.
 
-    `silence_s` is how long the server may say nothing before it counts as gone.
+    `silence_s` is how long the server may say nothing before it counts as gone, None for ever.
     """
 
     method: str
     target: str
     content: bytes | None = None
-    silence_s: float
+    headers: Sequence[tuple[str, str]] = ()
+    silence_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +64,13 @@ class Reply:
     status: int
     parts: AsyncIterator[bytes]
 
+    async def whole(self) -> bytes:
+        """The body from here to its end."""
+        return b"".join([part async for part in self.parts])
+
 
 class Wire(Protocol):
-    """A way to a server; it raises Unavailable, with a sentence, and nothing else."""
+    """A way to a server; it raises WireError and nothing else."""
 
     def exchange(self, request: Request) -> contextlib.AbstractAsyncContextManager[Reply]:
         """Send the request; within this the answer can be read."""
@@ -57,24 +80,26 @@ class Wire(Protocol):
 
 
 class HttpWire:
-    """Connections to one endpoint, as many as requests are under way at a time.
+    """Connections to the server of one URL, as many as requests are under way at a time.
 
-    `local` is the path of a Unix socket that leads there instead of the endpoint's own address.
+    `tls` is what an https server is verified by; `local` the path of a Unix socket that leads
+    there, instead of the URL's own address; `options` are set on each TCP connection.
     """
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        url: str,
         *,
-        tls: ssl.SSLContext | None,
-        local: str | None,
+        tls: ssl.SSLContext | None = None,
+        local: str | None = None,
         connect_s: float,
+        options: SocketOptions = (),
     ) -> None:
-        self._endpoint = endpoint
-        self._url = urllib.parse.urlsplit(endpoint.url)
-        self._tls = (tls or tls_context()) if endpoint.is_tls else None
-        self._local = local or endpoint.unix_path
+        self._url = urllib.parse.urlsplit(url)
+        self._tls = tls if self._url.scheme == "https" else None
+        self._local = local
         self._connect_s = connect_s
+        self._options = options
         self._kept: list[_Connection] = []
         self._is_closed = False
 
@@ -82,9 +107,9 @@ class HttpWire:
     async def exchange(self, request: Request) -> AsyncGenerator[Reply, None]:
         connection = await self._kept_one() or await self._fresh_one()
         try:
-            with self._translated(request):
+            with _translated():
                 status = await connection.ask(request, self._head_of(request))
-            yield Reply(status, self._parts(connection, request))
+            yield Reply(status, _parts(connection, request))
         finally:
             if connection.is_free and not self._is_closed:
                 self._kept.append(connection)
@@ -97,35 +122,13 @@ class HttpWire:
             self._kept.pop().close()
 
     def _head_of(self, request: Request) -> h11.Request:
-        headers = [("Host", self._url.netloc.rpartition("@")[2])]
+        headers = [("Host", self._url.netloc.rpartition("@")[2]), *request.headers]
         if request.content is not None:
             headers.append(("Content-Type", "application/json"))
             headers.append(("Content-Length", str(len(request.content))))
         return h11.Request(
             method=request.method, target=f"{self._url.path}{request.target}", headers=headers
         )
-
-    async def _parts(self, connection: "_Connection", request: Request) -> AsyncIterator[bytes]:
-        while True:
-            with self._translated(request):
-                part = await connection.next_part(request.silence_s)
-            if part is None:
-                return
-            yield part
-
-    @contextlib.contextmanager
-    def _translated(self, request: Request) -> Iterator[None]:
-        """Within this, what goes wrong on a connection is Unavailable."""
-        try:
-            yield
-        except TimeoutError as error:
-            path = request.target.partition("?")[0]
-            raise Unavailable(
-                f"{self._endpoint} has not answered {request.method} {path} "
-                f"for {request.silence_s:g} s"
-            ) from error
-        except (OSError, h11.RemoteProtocolError) as error:
-            raise Unavailable(broken_connection(self._endpoint, error)) from error
 
     # Connections
 
@@ -146,20 +149,37 @@ class HttpWire:
         try:
             async with asyncio.timeout(self._connect_s):
                 return _Connection(await self._open())
-        except TimeoutError as error:
-            raise Unavailable(
-                f"{self._endpoint} did not take the connection within {self._connect_s:g} s"
-            ) from error
         except OSError as error:
-            raise Unavailable(connect_failure(self._endpoint, error)) from error
+            raise NotConnected(str(error) or type(error).__name__) from error
 
     async def _open(self) -> Carrier:
         host = self._url.hostname or ""
         if self._local is not None:
             connected = await connected_at(self._local)
         else:
-            connected = await connected_to(host, self._url.port or (443 if self._tls else 80))
+            port = self._url.port or (443 if self._tls else 80)
+            connected = await connected_to(host, port, self._options)
         return await secured(connected, self._tls, host) if self._tls else Bare(connected)
+
+
+async def _parts(connection: "_Connection", request: Request) -> AsyncIterator[bytes]:
+    while True:
+        with _translated():
+            part = await connection.next_part(request.silence_s)
+        if part is None:
+            return
+        yield part
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Within this, what goes wrong on a connection is a WireError."""
+    try:
+        yield
+    except (OSError, h11.RemoteProtocolError) as error:
+        # The kernel's own TimeoutError has a number: the other end is gone.
+        is_silence = isinstance(error, TimeoutError) and error.errno is None
+        raise (Silent if is_silence else Broken)(str(error) or type(error).__name__) from error
 
 
 class _Connection:
@@ -201,19 +221,21 @@ class _Connection:
             if isinstance(event, h11.Response):
                 return event.status_code
 
-    async def next_part(self, silence_s: float) -> bytes | None:
+    async def next_part(self, silence_s: float | None) -> bytes | None:
         """The next piece of the answer's body, None at its end."""
         event = await self._next(silence_s)
         return bytes(event.data) if isinstance(event, h11.Data) else None
 
-    async def _send(self, events: Sequence[h11.Event], silence_s: float) -> None:
+    async def _send(self, events: Sequence[h11.Event], silence_s: float | None) -> None:
         """Hand it all over, in pieces each of which may take so long."""
         told = b"".join(self._http.send(event) or b"" for event in events)
         for start in range(0, len(told), PIECE_BYTES):
             async with asyncio.timeout(silence_s):
                 await self._carrier.send(told[start : start + PIECE_BYTES])
 
-    async def _next(self, silence_s: float) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+    async def _next(
+        self, silence_s: float | None
+    ) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """What the server says next; PAUSED comes to those only who ask beyond the end."""
         while (event := self._http.next_event()) is h11.NEED_DATA:
             async with asyncio.timeout(silence_s):
