@@ -11,10 +11,10 @@ destroyed. Otherwise the units keep running and the agent says why. This costs o
 pass in which a machine loses its last unit.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fleet.events import DESTROYED, read_events
 from fleet.keys import Keys
 from fleet.machine import MachineId
 from fleet.names import UnitName
@@ -79,12 +79,5 @@ async def doubt(
 
 
 def _destroyed(events: Iterable[Entry]) -> frozenset[UnitName]:
-    found = set()
-    for entry in events:
-        try:
-            document = json.loads(entry.value)
-            if document["what"] == "destroyed":
-                found.add(UnitName(str(document["unit"])))
-        except (ValueError, KeyError, TypeError):
-            continue  # a malformed event is no evidence
-    return frozenset(found)
+    told = (event for entry in events for event in read_events(entry))
+    return frozenset(UnitName(event.unit) for event in told if event.what == DESTROYED)

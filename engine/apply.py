@@ -1,10 +1,10 @@
-"""Tasks as writes: for each the guards under which it still makes sense, and its operations."""
+"""Tasks as writes: for each its guards, its operations, and what the history says of it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.tasks import Task, TaskKind
-from fleet.batch import Operation
+from fleet.batch import Decision, Operation
 from fleet.cluster import Leader
 from fleet.hold import Hold, encode_hold
 from fleet.machine import MachineId
@@ -12,9 +12,7 @@ from fleet.names import UnitName
 from fleet.registry import Registry
 from fleet.store.port import MAX_TXN_OPS, Delete, Guard, Put
 
-Decision = tuple[Sequence[Guard], Sequence[Operation]]
-
-# A task has at most three guards and two operations; the mark of decisions is one more.
+# Most tasks have two guards: their unit's record and its row.
 TASKS_PER_COMMIT = (MAX_TXN_OPS - 1) // 2
 
 # What happens to a unit on a machine; the rest follows from it or is for the engine alone.
@@ -31,18 +29,18 @@ _EVENTFUL = frozenset(
 
 
 def decide(task: Task, registry: Registry, leader: Leader, *, until_at_s: float = 0.0) -> Decision:
-    """The task's guards and operations; `until_at_s` is the end of a hold by the wall clock.
+    """The task as it is written; `until_at_s` is the end of a hold by the wall clock.
 
     The guards compare the unit's record and its row with what the plan saw, so that a decision
     about something that has changed meanwhile is not written.
     """
     guards, operations = _writes(task, registry, until_at_s)
-    if task.kind in _EVENTFUL:
-        where = f" on {task.machine}" if task.machine else ""
-        what = f"{task.kind}{where}: {task.reason}"
-        event = registry.decision_event(machine=leader.machine, unit=task.unit, what=what)
-        operations = [*operations, event]
-    return guards, operations
+    if task.kind not in _EVENTFUL:
+        return Decision(operations, guards)
+    where = f" on {task.machine}" if task.machine else ""
+    what = f"{task.kind}{where}: {task.reason}"
+    event = registry.event_now(by=f"engine on {leader.machine}", unit=task.unit, what=what)
+    return Decision(operations, guards, (event,))
 
 
 def _writes(

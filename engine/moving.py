@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from engine.apply import decide
 from engine.rebalancing import Move, find_moves, foreseen_of, tasks_of
-from fleet.batch import Operation
+from fleet.batch import Decision
 from fleet.cluster import Cluster, Leader
 from fleet.errors import Conflict
 from fleet.foresight import Foreseen
@@ -67,12 +67,19 @@ class Rebalancer:
     ) -> None:
         decisions = []
         for move in moves:
-            guards, operations = self._premises(cluster, move), list[Operation]()
-            for task in tasks_of(cluster, move, by=by):
-                more, writes = decide(task, self._registry, leader)
-                guards += more
-                operations += writes
-            decisions.append((guards, operations))
+            parts = [
+                decide(task, self._registry, leader) for task in tasks_of(cluster, move, by=by)
+            ]
+            decisions.append(
+                Decision(
+                    operations=[each for part in parts for each in part.operations],
+                    guards=[
+                        *self._premises(cluster, move),
+                        *(each for part in parts for each in part.guards),
+                    ],
+                    events=[each for part in parts for each in part.events],
+                )
+            )
         since = cluster.latest_rows
         await self._registry.leadership.commit(leader, decisions, since=since)
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fleet.batch import Batch
+from fleet.batch import Batch, Decision
 from fleet.errors import MALFORMED, Conflict
 from fleet.keys import Keys
 from fleet.machine import MachineId
@@ -71,12 +71,12 @@ class Claims:
         are told first if one transaction does not take them all.
         """
         guard = Guard(self._keys.assignment(self._machine, unit), modified=row)
-        batch = Batch(self._store, fence=guard)
+        batch = Batch(self._store, self._keys, fence=guard)
         try:
             for name in sorted(stops, key=lambda name: name == unit):
                 claim = Claim(unit=name, machine=self._machine, stop_s=stops[name])
                 put = Put(self._keys.claim(self._machine, name), encode_claim(claim))
-                await batch.add([], [put])
+                await batch.add(Decision([put]))
             await batch.flush()
         except Conflict as error:
             raise Conflict(f"{unit} is scheduled otherwise by now") from error
@@ -87,8 +87,9 @@ class Claims:
         A request that arrives after it was given up takes no claim away that was made since.
         """
         entries = (await self._store.read(self._keys.claims_of(self._machine))).entries
-        batch = Batch(self._store)
+        batch = Batch(self._store, self._keys)
         for key in (self._keys.claim(self._machine, unit) for unit in units):
             if key in entries:
-                await batch.add([Guard(key, modified=entries[key].modified)], [Delete(key)])
+                guard = Guard(key, modified=entries[key].modified)
+                await batch.add(Decision([Delete(key)], [guard]))
         await batch.flush()

@@ -1,7 +1,7 @@
 """Events: who did what to the cluster, and what its engines decided and why.
 
-They are a history to read, and nothing is decided by them. Each has a key of its own, so that
-writers never meet; the leader removes all but the newest once in a while.
+They are a history to read. Those that come with one change share an entry, each entry has a key of
+its own, so that writers never meet, and the leader removes all but the newest once in a while.
 """
 
 import json
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # How many events of a unit stay as long as the unit does.
 KEPT_OF_A_UNIT = 5
+# What is said of a unit that a user removed; a machine that has lost all its rows looks for it.
+DESTROYED = "destroyed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,39 +58,46 @@ def decode_event(document: Any) -> Event:
     )
 
 
+def encode_events(events: Iterable[Event]) -> bytes:
+    """The value of an entry."""
+    documents = [encode_event(event) for event in events]
+    return json.dumps(documents, separators=(",", ":")).encode()
+
+
+def read_events(entry: "Entry") -> tuple[Event, ...]:
+    """The events of an entry, in their order; what of it is malformed is passed over."""
+    try:
+        return tuple(decode_event(document) for document in json.loads(entry.value))
+    except MALFORMED:
+        return ()
+
+
 def latest(
     entries: Iterable["Entry"], limit: int, *, unit: UnitName | str = ""
 ) -> tuple[Event, ...]:
-    """The newest events, of one unit or of all, the newest last; malformed ones are passed over.
+    """The newest events, of one unit or of all, the newest last.
 
     They stand in the order of their writing, which the clocks of many machines could not give.
     """
     events: list[Event] = []
     for entry in sorted(entries, key=lambda entry: (entry.modified, entry.key), reverse=True):
-        if len(events) == limit:
+        if len(events) >= limit:
             break
-        event = _read(entry)
-        if event is not None and unit in ("", event.unit):
-            events.append(event)
-    return tuple(reversed(events))
+        events += [event for event in reversed(read_events(entry)) if unit in ("", event.unit)]
+    return tuple(reversed(events[:limit]))
 
 
 def expired(entries: Mapping[str, "Entry"], keys: "Keys", keep: int) -> list[str]:
-    """The keys of events to forget: all but the newest, and the last few of every unit."""
-    events = sorted(key for key in entries if key.startswith(keys.events))
+    """The keys of entries to forget: all but those of the newest, or of the last few of a unit."""
+    newest_first = sorted((key for key in entries if key.startswith(keys.events)), reverse=True)
     kept: Counter[str] = Counter()
+    age = 0
     old: list[str] = []
-    for age, key in enumerate(reversed(events)):
-        event = _read(entries[key])
-        unit = event.unit if event and keys.unit(UnitName(event.unit)) in entries else ""
-        if age >= keep and (not unit or kept[unit] >= KEPT_OF_A_UNIT):
+    for key in newest_first:
+        events = read_events(entries[key])
+        units = {each.unit for each in events if keys.unit(UnitName(each.unit)) in entries}
+        if age >= keep and all(kept[unit] >= KEPT_OF_A_UNIT for unit in units):
             old.append(key)
-        kept[unit] += 1
+        kept.update(each.unit for each in events)
+        age += len(events)
     return old
-
-
-def _read(entry: "Entry") -> Event | None:
-    try:
-        return decode_event(json.loads(entry.value))
-    except MALFORMED:
-        return None

@@ -1,17 +1,24 @@
-"""How the cluster's history is written: an event beside every change that it tells of."""
+"""How the cluster's history is written: events beside the change that they tell of."""
 
-import json
-import secrets
-import time
+import hashlib
+from collections.abc import Sequence
 
-from fleet.events import Event, encode_event
+from fleet.events import Event, encode_events
 from fleet.keys import Keys
 from fleet.store.port import Put
 
+# So few that those of an entry that are forgotten late, with the last of them, do not matter.
+_TOGETHER = 100
 
-def event_put(keys: Keys, *, by: str, unit: str = "", what: str) -> Put:
-    """The write that tells of something which happens just now, by this machine's clock."""
-    now_ns = time.time_ns()
-    event = Event(at_s=now_ns / 1e9, by=by, unit=unit, what=what)
-    key = f"{keys.events}{now_ns:020d}-{secrets.token_hex(4)}"
-    return Put(key, json.dumps(encode_event(event)).encode())
+
+def event_puts(keys: Keys, events: Sequence[Event]) -> list[Put]:
+    """The writes that tell of events which come with one change, as few as is reasonable."""
+    parts = [events[start : start + _TOGETHER] for start in range(0, len(events), _TOGETHER)]
+    return [_put(keys, part) for part in parts]
+
+
+def _put(keys: Keys, events: Sequence[Event]) -> Put:
+    """The write of an entry, whose key goes by time and is no other writer's of that moment."""
+    value = encode_events(events)
+    digest = hashlib.sha1(value, usedforsecurity=False).hexdigest()
+    return Put(f"{keys.events}{int(events[0].at_s * 1e9):020d}-{digest[:12]}", value)

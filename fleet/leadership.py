@@ -7,7 +7,7 @@ decisions are made that did not know of each other.
 
 from collections.abc import Sequence
 
-from fleet.batch import Batch, Operation
+from fleet.batch import Batch, Decision
 from fleet.cluster import Leader, encode_leader
 from fleet.keys import Keys
 from fleet.machine import MachineId
@@ -28,13 +28,7 @@ class Leadership:
         commit = await self._store.commit([guard], [put])
         return Leader(machine=machine, created=commit.revision) if commit.succeeded else None
 
-    async def commit(
-        self,
-        leader: Leader,
-        decisions: Sequence[tuple[Sequence[Guard], Sequence[Operation]]],
-        *,
-        since: int,
-    ) -> int:
+    async def commit(self, leader: Leader, decisions: Sequence[Decision], *, since: int) -> int:
         """Write the engine's decisions, each whole, in batches; raises Conflict if a guard failed.
 
         A guard fails when this engine was deposed, what it decided about has changed, or anything
@@ -43,8 +37,8 @@ class Leadership:
         """
         fence = Guard(self._keys.engine, created=leader.created)
         mark = Guard(self._keys.latest_rows, modified=since)
-        batch = Batch(self._store, fence, mark)
-        for guards, operations in decisions:
-            await batch.add(guards, operations)
+        batch = Batch(self._store, self._keys, fence, mark)
+        for decision in decisions:
+            await batch.add(decision)
         await batch.flush()
         return batch.revision or since

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from fleet.batch import Batch, Operation
+from fleet.batch import Batch, Decision, Operation
 from fleet.change import UnitChange
 from fleet.cluster import (
     Assignment,
@@ -23,8 +23,8 @@ from fleet.cluster import (
     encode_refusal,
 )
 from fleet.errors import Conflict, InvalidUnit, NotFound
-from fleet.events import History, expired, latest
-from fleet.history import event_put
+from fleet.events import Event, History, expired, latest
+from fleet.history import event_puts
 from fleet.hold import Hold
 from fleet.keys import Keys
 from fleet.leadership import Leadership
@@ -248,10 +248,9 @@ class Registry:
         if not writes:
             return True
         keys = self.keys
-        operations: list[Operation] = []
-        for write in writes:
-            event = event_put(keys, by=by, unit=write.name, what=write.what)
-            operations += [write.operation(keys), event]
+        events = [self.event_now(by=by, unit=write.name, what=write.what) for write in writes]
+        operations: list[Operation] = [write.operation(keys) for write in writes]
+        operations += event_puts(keys, events)
         files = {
             keys.file(text_digest(w.file.text)): w.file.text.encode() for w in writes if w.file
         }
@@ -287,11 +286,13 @@ class Registry:
     ) -> None:
         """Set metadata keys of machines, which need not be there now; None takes a key away."""
         final = {self.keys.metadatum(machine, key): value for machine, key, value in changes}
-        batch = Batch(self.store)
+        batch = Batch(self.store, self.keys)
         for key, value in final.items():
             written = (value or "").encode()
             what = f"metadata {key.removeprefix(self.keys.metadata)} = {value or '(removed)'}"
-            await batch.add([], [Put(key, written), event_put(self.keys, by=by, what=what)])
+            await batch.add(
+                Decision([Put(key, written)], events=[self.event_now(by=by, what=what)])
+            )
         await batch.flush()
 
     async def cordon(self, machine: MachineId, cordon: Cordon) -> None:
@@ -299,15 +300,14 @@ class Registry:
         deed = "drains" if cordon.drain else "cordons"
         what = f"{deed} machine {machine}" + (f": {cordon.why}" if cordon.why else "")
         put = Put(self.keys.cordon(machine), json.dumps(encode_cordon(cordon)).encode())
-        await self.store.commit([], [put, event_put(self.keys, by=cordon.by, what=what)])
+        await self.store.commit([], [put, self.event_put(by=cordon.by, what=what)])
 
     async def uncordon(self, machine: MachineId, *, by: str) -> None:
         """Let the machine take units again; raises NotFound if it is not cordoned."""
         key = self.keys.cordon(machine)
-        event = event_put(self.keys, by=by, what=f"uncordons machine {machine}")
-        there = key in (await self.store.read(key)).entries
-        if not there:
+        if key not in (await self.store.read(key)).entries:
             raise NotFound(f"machine {machine} is not cordoned")
+        event = self.event_put(by=by, what=f"uncordons machine {machine}")
         await self.store.commit([], [Delete(key), event])
 
     async def release_hold(self, *, by: str) -> None:
@@ -319,7 +319,7 @@ class Registry:
         entry = (await self.store.read(key)).entries.get(key)
         if entry is None:
             raise NotFound("no machines are held")
-        event = event_put(self.keys, by=by, what="released the hold on machines that vanished")
+        event = self.event_put(by=by, what="released the hold on machines that vanished")
         commit = await self.store.commit(
             [Guard(key, modified=entry.modified)], [Delete(key), event]
         )
@@ -327,15 +327,15 @@ class Registry:
             raise Conflict("the hold has just changed; look at it again")
 
     async def trim_events(self, keep: int) -> int:
-        """Remove all but the newest events; the number of those that were removed.
+        """Remove all but the newest events; the number of entries that were removed.
 
         Of every unit that is there its last few stay, however long ago they were.
         """
         snapshot = await self.store.read(self.keys.events, self.keys.units)
         old = expired(snapshot.entries, self.keys, keep)
-        batch = Batch(self.store)
+        batch = Batch(self.store, self.keys)
         for key in old:
-            await batch.add([], [Delete(key)])
+            await batch.add(Decision([Delete(key)]))
         await batch.flush()
         return len(old)
 
@@ -360,7 +360,7 @@ class Registry:
 
     async def depart(self, machine: MachineId, lease: LeaseId) -> None:
         """Say that the machine leaves on purpose, for as long as this lease of its own lasts."""
-        event = event_put(self.keys, by=f"machine {machine}", what="leaves the cluster on purpose")
+        event = self.event_put(by=f"machine {machine}", what="leaves the cluster on purpose")
         await self.store.commit([], [Put(self.keys.departure(machine), b"{}", lease), event])
 
     async def publish_states(
@@ -370,15 +370,26 @@ class Registry:
         lease: LeaseId,
     ) -> None:
         """Write states under the machine's lease; None removes one. Raises LeaseLost."""
-        batch = Batch(self.store)
+        batch = Batch(self.store, self.keys)
         for unit, state in states.items():
             key = self.keys.state(machine, unit)
-            if state is None:
-                await batch.add([], [Delete(key)])
-            else:
+            operation: Operation = Delete(key)
+            if state is not None:
                 value = json.dumps(encode_state(state), separators=(",", ":")).encode()
-                await batch.add([], [Put(key, value, lease)])
+                operation = Put(key, value, lease)
+            await batch.add(Decision([operation]))
         await batch.flush()
+
+    # What is told of others' writes
+
+    def event_now(self, *, by: str, unit: str = "", what: str) -> Event:
+        """What happens just now, by this machine's clock."""
+        return Event(at_s=time.time(), by=by, unit=unit, what=what)
+
+    def event_put(self, *, by: str, unit: str = "", what: str) -> Put:
+        """The write that tells of one thing which happens just now."""
+        (put,) = event_puts(self.keys, [self.event_now(by=by, unit=unit, what=what)])
+        return put
 
     # The engine's writes
 
@@ -387,6 +398,3 @@ class Registry:
 
     def refusal_put(self, refusal: Refusal) -> Put:
         return Put(self.keys.refusal(refusal.unit), encode_refusal(refusal))
-
-    def decision_event(self, *, machine: MachineId, unit: str, what: str) -> Put:
-        return event_put(self.keys, by=f"engine on {machine}", unit=unit, what=what)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from fleet.change import UnitChange
 from fleet.cluster import UnitRecord, at_most_unavailable, decode_unit, encode_unit
 from fleet.errors import MALFORMED, Conflict, NotFound
+from fleet.events import DESTROYED
 from fleet.keys import Keys
 from fleet.names import UnitName
 from fleet.options import fleet_options, read_requirements
@@ -123,7 +124,7 @@ def text_digest(text: str) -> str:
 
 
 def _removal(name: UnitName, entry: Entry) -> UnitWrite:
-    return UnitWrite(name=name, record=None, seen=entry.modified, what="destroyed")
+    return UnitWrite(name=name, record=None, seen=entry.modified, what=DESTROYED)
 
 
 def _write(change: UnitChange, old: UnitRecord | None, *, by: str, at_s: float) -> UnitWrite | None:

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from fleet.cluster import Leader, UnitRecord
 from fleet.errors import MALFORMED, Conflict, NotFound
-from fleet.history import event_put
 from fleet.names import UnitName
 from fleet.registry import Registry
 from fleet.store.port import Delete, Entry, Guard, Put
@@ -86,7 +85,7 @@ class SyncBook:
         """Follow this from now on, from the beginning."""
         value = json.dumps(encode_settings(settings)).encode()
         what = f"follows branch {settings.branch} of {settings.url}"
-        event = event_put(self._registry.keys, by=by, what=what)
+        event = self._registry.event_put(by=by, what=what)
         anew = (Delete(self._status), Delete(self._wanted))
         await self._registry.store.commit([], [Put(self._settings, value), *anew, event])
 
@@ -95,7 +94,7 @@ class SyncBook:
         entry = (await self._registry.store.read(self._settings)).entries.get(self._settings)
         if entry is None:
             raise NotFound("no repository is followed")
-        event = event_put(self._registry.keys, by=by, what="follows no repository any more")
+        event = self._registry.event_put(by=by, what="follows no repository any more")
         gone = (self._settings, self._status, self._wanted, self._request)
         await self._registry.store.commit([], [*(Delete(key) for key in gone), event])
 
@@ -118,7 +117,7 @@ class SyncBook:
         if wanted is not None:
             writes.append(Put(self._wanted, encode_wanted(wanted)))
         if event:
-            writes.append(event_put(keys, by=f"sync on {leader.machine}", what=event))
+            writes.append(self._registry.event_put(by=f"sync on {leader.machine}", what=event))
         if not (await self._registry.store.commit(guards, writes)).succeeded:
             raise Conflict("another engine leads, or another repository is followed")
 

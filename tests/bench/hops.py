@@ -105,7 +105,7 @@ def _in_store(seen: Sequence[Seen], there: Machine, unit: str) -> dict[str, floa
         elif each.key == states and '"active":"active"' in each.text:
             moments["told"] = each.at_s
         elif each.key.startswith(keys.events) and f'"{unit}"' in each.text:
-            event = json.loads(each.text)
+            (event,) = json.loads(each.text)
             moment = "planned" if event["by"].startswith("engine") else "asked"
             moments[moment] = float(event["at"]) - behind_s
     return moments

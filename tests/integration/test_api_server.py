@@ -22,6 +22,7 @@ from fleet.api.client import FleetClient
 from fleet.api.endpoint import tls_context
 from fleet.api.server import ApiServer
 from fleet.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from fleet.events import read_events
 from fleet.keys import Keys
 from fleet.machine import MachineId
 from fleet.names import UnitName
@@ -369,14 +370,14 @@ async def test_tcp_listener_that_was_passed_is_anonymous(tmp_path: Path) -> None
         async with FleetClient(f"http://127.0.0.1:{served.port}") as client:
             await client.apply(launch(A))
         events = (await served.store.read(Keys().events)).entries.values()
-        assert [json.loads(event.value)["by"] for event in events] == ["anonymous@127.0.0.1"]
+        assert [told.by for each in events for told in read_events(each)] == ["anonymous@127.0.0.1"]
 
 
 async def test_events_name_the_local_user(tmp_path: Path) -> None:
     async with serving(tmp_path) as served, served.client() as client:
         await client.apply(launch(A))
         events = (await served.store.read(Keys().events)).entries.values()
-        (by,) = (json.loads(event.value)["by"] for event in events)
+        (by,) = (told.by for each in events for told in read_events(each))
         assert by.endswith("@box")
         assert by == "root@box" or os.geteuid() != 0
 

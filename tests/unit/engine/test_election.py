@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from engine.loop import Engine
+from fleet.batch import Decision
 from fleet.errors import Conflict
 from fleet.machine import MachineId
 from fleet.store.port import Put
@@ -40,7 +41,7 @@ async def test_a_frozen_leader_is_succeeded_within_its_lease_and_cannot_write() 
         since = (await cluster.registry.cluster()).latest_rows
         with pytest.raises(Conflict):
             await cluster.registry.leadership.commit(
-                old, [([], [Put("/fleet/x", b"")])], since=since
+                old, [Decision([Put("/fleet/x", b"")])], since=since
             )
 
 

@@ -1,13 +1,13 @@
 """The registry: what it writes, in which transactions, and what it refuses to write."""
 
-import json
 from dataclasses import replace
 
 import pytest
 
+from fleet.batch import Decision
 from fleet.cluster import Assignment, Leader, Refusal
 from fleet.errors import Conflict, InvalidUnit, NotFound, Unavailable
-from fleet.events import KEPT_OF_A_UNIT, Event, encode_event
+from fleet.events import KEPT_OF_A_UNIT, Event, encode_events, read_events
 from fleet.keys import Keys
 from fleet.machine import Cordon, Machine, MachineId
 from fleet.names import UnitName
@@ -42,8 +42,8 @@ def registry(store: MemoryStore | None = None) -> Registry:
 
 async def events(of: Registry) -> list[tuple[str, str, str]]:
     entries = (await of.store.read(KEYS.events)).entries.values()
-    documents = [json.loads(entry.value) for entry in entries]
-    return [(each["by"], each["unit"], each["what"]) for each in documents]
+    told = [event for entry in entries for event in read_events(entry)]
+    return [(event.by, event.unit, event.what) for event in told]
 
 
 async def keys_below(of: Registry, prefix: str) -> list[str]:
@@ -212,7 +212,7 @@ async def test_destroying_hundreds_takes_few_transactions() -> None:
     store.sizes.clear()
     await reg.apply([UnitChange(name=name, destroy=True) for name in names], by="alice")
     assert await keys_below(reg, KEYS.units) == []
-    assert len(store.sizes) == 6
+    assert len(store.sizes) == 4
 
 
 async def test_apply_of_nothing_is_nothing() -> None:
@@ -294,7 +294,7 @@ async def test_removal_of_an_unused_file_loses_against_submitting_it_again() -> 
     key = KEYS.file(digest)
     with pytest.raises(Conflict):
         await reg.leadership.commit(
-            leader, [([Guard(key, modified=revision)], [Delete(key)])], since=0
+            leader, [Decision([Delete(key)], [Guard(key, modified=revision)])], since=0
         )
     assert (await reg.file(digest)).hash == unit().hash
 
@@ -428,10 +428,13 @@ async def test_commit_as_writes_rows_refusals_and_events() -> None:
     reg = registry()
     leader = await leading(reg)
     refusal = Refusal(unit=UnitName("b.service"), reasons={M1: "no disk"})
-    event = reg.decision_event(machine=M1, unit=WEB, what="scheduled on 1111: room")
+    event = Event(at_s=1.0, by=f"engine on {M1}", unit=WEB, what="scheduled on 1111: room")
     await reg.leadership.commit(
         leader,
-        [([], [reg.assignment_put(row())]), ([], [reg.refusal_put(refusal), event])],
+        [
+            Decision([reg.assignment_put(row())]),
+            Decision([reg.refusal_put(refusal)], events=[event]),
+        ],
         since=0,
     )
     cluster = await reg.cluster()
@@ -449,7 +452,7 @@ async def test_commit_as_writes_a_thousand_decisions_in_few_transactions() -> No
     guards = {n: Guard(KEYS.unit(UnitName(f"a{n}.service")), modified=0) for n in range(1000)}
     await reg.leadership.commit(
         leader,
-        [([guards[n]], [reg.assignment_put(row(f"a{n}.service"))]) for n in guards],
+        [Decision([reg.assignment_put(row(f"a{n}.service"))], [guards[n]]) for n in guards],
         since=0,
     )
     assert len((await reg.cluster()).schedule) == 1000
@@ -466,7 +469,7 @@ async def test_deposed_leader_cannot_write() -> None:
     await leading(reg, M2)
     before = (await reg.store.read()).revision
     with pytest.raises(Conflict):
-        await reg.leadership.commit(old, [([], [reg.assignment_put(row())])], since=0)
+        await reg.leadership.commit(old, [Decision([reg.assignment_put(row())])], since=0)
     assert (await reg.store.read()).revision == before
 
 
@@ -474,11 +477,11 @@ async def test_leader_deposed_between_two_batches_writes_no_further() -> None:
     store = RacingStore()
     reg = registry(store)
     leader = await leading(reg)
-    since = await reg.leadership.commit(leader, [([], [reg.assignment_put(row())])], since=0)
+    since = await reg.leadership.commit(leader, [Decision([reg.assignment_put(row())])], since=0)
     store.meanwhile = [([], [Delete(KEYS.engine)])]
     puts = [reg.assignment_put(row(f"a{n}.service")) for n in range(300)]
     with pytest.raises(Conflict):
-        await reg.leadership.commit(leader, [([], [put]) for put in puts], since=since)
+        await reg.leadership.commit(leader, [Decision([put]) for put in puts], since=since)
     assert [each.unit for each in (await reg.cluster()).schedule] == [WEB]
 
 
@@ -486,17 +489,17 @@ async def test_whoever_decided_without_knowing_of_another_decision_writes_nothin
     store = RacingStore()
     reg = registry(store)
     leader = await leading(reg)
-    since = await reg.leadership.commit(leader, [([], [reg.assignment_put(row())])], since=0)
+    since = await reg.leadership.commit(leader, [Decision([reg.assignment_put(row())])], since=0)
     assert (await reg.cluster()).latest_rows == since
     puts = [reg.assignment_put(row(f"a{n}.service")) for n in range(300)]
     with pytest.raises(Conflict):
-        await reg.leadership.commit(leader, [([], [put]) for put in puts], since=0)
+        await reg.leadership.commit(leader, [Decision([put]) for put in puts], since=0)
     store.meanwhile = [([], [Put(KEYS.latest_rows, b"")])]
     with pytest.raises(Conflict):
-        await reg.leadership.commit(leader, [([], [put]) for put in puts], since=since)
+        await reg.leadership.commit(leader, [Decision([put]) for put in puts], since=since)
     assert [each.unit for each in (await reg.cluster()).schedule] == [WEB]
     since = (await reg.cluster()).latest_rows
-    since = await reg.leadership.commit(leader, [([], [put]) for put in puts], since=since)
+    since = await reg.leadership.commit(leader, [Decision([put]) for put in puts], since=since)
     assert ((await reg.cluster()).latest_rows, len((await reg.cluster()).schedule)) == (since, 301)
 
 
@@ -508,7 +511,9 @@ async def test_decision_whose_ground_has_moved_is_not_written() -> None:
     await reg.apply([UnitChange(name=WEB, target=LAUNCHED)], by="alice")
     guard = Guard(KEYS.unit(WEB), modified=record.revision)
     with pytest.raises(Conflict):
-        await reg.leadership.commit(leader, [([guard], [reg.assignment_put(row())])], since=0)
+        await reg.leadership.commit(
+            leader, [Decision([reg.assignment_put(row())], [guard])], since=0
+        )
     assert (await reg.cluster()).schedule == ()
 
 
@@ -521,7 +526,8 @@ async def test_two_guards_of_one_key_both_count() -> None:
     key = KEYS.unit(WEB)
     stale, right = Guard(key, modified=created), Guard(key, created=created)
     for first, second in ((stale, right), (right, stale)):
-        one, two = ([first], [Delete("/fleet/x")]), ([second], [Delete("/fleet/y")])
+        one = Decision([Delete("/fleet/x")], [first])
+        two = Decision([Delete("/fleet/y")], [second])
         with pytest.raises(Conflict):
             await reg.leadership.commit(leader, [one, two], since=0)
 
@@ -534,10 +540,10 @@ async def test_trim_events_keeps_the_newest() -> None:
     names = [UnitName(f"a{n}.service") for n in range(150)]
     await reg.apply([new(name) for name in names], by="alice")
     await reg.apply([UnitChange(name=name, destroy=True) for name in names], by="bob")
-    assert await reg.trim_events(10) == 290
-    assert [by for by, _, _ in await events(reg)] == ["bob"] * 10
+    assert await reg.trim_events(10) == 3  # an entry goes with the last of its events
+    assert [by for by, _, _ in await events(reg)] == ["bob"] * 50
     assert await reg.trim_events(10) == 0
-    assert await reg.trim_events(0) == 10
+    assert await reg.trim_events(0) == 1
 
 
 async def test_last_events_of_a_unit_outlast_the_noise_of_others() -> None:
@@ -562,8 +568,7 @@ async def test_events_come_in_the_order_of_their_writing_whatever_the_clocks_say
     reg = registry()
     for at_s, what in ((300.0, "first"), (100.0, "second"), (200.0, "third")):
         event = Event(at_s=at_s, by="alice", unit=WEB, what=what)
-        value = json.dumps(encode_event(event)).encode()
-        await reg.store.commit([], [Put(f"{KEYS.events}{at_s}", value)])
+        await reg.store.commit([], [Put(f"{KEYS.events}{at_s}", encode_events([event]))])
         await reg.store.commit([], [Put(f"{KEYS.events}{at_s}-bad", b"[]")])
     assert [event.what for event in (await reg.events(10)).events] == ["first", "second", "third"]
     assert [event.what for event in (await reg.events(2)).events] == ["second", "third"]
@@ -622,7 +627,7 @@ async def test_every_method_passes_on_that_the_store_is_gone() -> None:
         reg.cluster_with_files(),
         reg.apply([new()], by="alice"),
         reg.destroy(WEB, by="alice"),
-        reg.leadership.commit(leader, [([], [reg.assignment_put(row())])], since=0),
+        reg.leadership.commit(leader, [Decision([reg.assignment_put(row())])], since=0),
         reg.trim_events(1),
         reg.events(1),
         reg.hold(),

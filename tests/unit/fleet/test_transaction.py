@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
@@ -15,6 +14,7 @@ from engine.tasks import TaskKind
 from fleet.api.follow import Following
 from fleet.cluster import Cluster
 from fleet.errors import Conflict, InvalidRequest, Unavailable
+from fleet.events import read_events
 from fleet.keys import Keys
 from fleet.names import UnitName
 from fleet.registry import Registry, UnitChange
@@ -154,8 +154,8 @@ async def test_events_of_a_large_change_are_told_once_whoever_completes_it() -> 
             await Registry(cut, KEYS).apply(mixed(), by="bob")
         await asyncio.gather(registry.cluster(), Registry(store.connect(), KEYS).cluster())
         entries = (await store.read(KEYS.events)).entries.values()
-        told = [json.loads(entry.value) for entry in entries]
-        units = [event["unit"] for event in told if event["by"] == "bob"]
+        told = [event for entry in entries for event in read_events(entry)]
+        units = [event.unit for event in told if event.by == "bob"]
         assert len(units) == len(set(units))
         assert len(units) in (0, MANY)
         if cut.left > 0:

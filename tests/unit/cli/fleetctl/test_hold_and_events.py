@@ -157,9 +157,9 @@ def test_events_are_lines_with_the_newest_last(fleetctl: Fleetctl, cluster: Clus
     wait_until(lambda: cluster.target("web.service") is None)
 
     async def decide(registry: Registry) -> None:
-        event = registry.decision_event(
-            machine=HERE, unit="web.service", what=f"remove on {HERE}: it was\ndestroyed\x1b[31m"
-        )
+        what = f"remove on {HERE}: it was\ndestroyed\x1b[31m"
+        by = f"engine on {HERE}"
+        event = registry.event_put(by=by, unit="web.service", what=what)
         await registry.store.commit([], [event])
 
     cluster.do(decide)
