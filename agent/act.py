@@ -24,6 +24,11 @@ _log = logging.getLogger(__name__)
 
 FIRST_REST_S = 1.0
 LONGEST_REST_S = 30.0
+# How long stops that end one after the other are gathered, to share a reload and a look at all
+# units; the more are under way, the longer.
+STOPS_TOGETHER_S = 0.2
+STOP_EACH_S = 0.003
+LONGEST_TOGETHER_S = 1.0
 # How long the end of fleetd waits for systemd's answers to starts that were asked for.
 ANSWERS_S = 5.0
 
@@ -92,10 +97,12 @@ class Actor:
         self._rests.pop(unit, None)
         self.troubles.pop(unit, None)
 
-    async def gather_stops(self, timeout_s: float) -> None:
+    async def gather_stops(self) -> None:
         """If a stop has ended, give the others that are under way a moment to end with it."""
         ended, self._stop_ended = self._stop_ended, False
         if ended and self._stopping:
+            moment_s = STOPS_TOGETHER_S + len(self._stopping) * STOP_EACH_S
+            timeout_s = min(moment_s, LONGEST_TOGETHER_S)
             await asyncio.wait(self._stopping.values(), timeout=timeout_s)
 
     async def close(self) -> None:

@@ -29,7 +29,7 @@ class Known:
 
     def state(self, unit: UnitName) -> SystemdState:
         """What is known of the unit; of one never asked about, that systemd does not find it."""
-        return self._states.get(unit, SystemdState(unit=unit))
+        return self._states.get(unit) or SystemdState(unit=unit)
 
     def unknown(self, units: Iterable[UnitName]) -> list[UnitName]:
         """Those of the units that have to be asked about."""

@@ -39,8 +39,6 @@ FULL_PASS_S = 60.0
 RETRY_S = 1.0
 # How often it is looked whether what keeps a unit from being loaded is gone.
 REFUSED_S = 5.0
-# How long stops that end one after the other are gathered, to share a reload.
-STOPS_TOGETHER_S = 0.2
 # Where more rows than this change at once, more are on their way: they share a pass. It begins when
 # none has come for a moment, or after so long.
 FEW_ROWS = 8
@@ -165,7 +163,7 @@ class Agent:
         while True:
             await self._mirror.wait(self._wait_s(clock()))
             await self._gather_rows()
-            await self._actor.gather_stops(STOPS_TOGETHER_S)
+            await self._actor.gather_stops()
             if not self._may_act:
                 continue
             self._retry_s = None
