@@ -40,6 +40,10 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 )
+# By this header etcd tells what comes through its gateway from what is its own: without it, whoever
+# asks is taken for the common name of the server's own certificate (etcd, auth/store.go,
+# AuthInfoFromTLS).
+_ACCEPT = ("Accept", "*/*")
 # Faults that are no answer: the next server may know better.
 _NO_ANSWER = frozenset({Fault.NOT_DONE, Fault.UNKNOWN, Fault.DENIED, Fault.TOKEN})
 _LOST = (errno.EPIPE, errno.ECONNRESET)
@@ -182,7 +186,7 @@ class EtcdLink:
         return answer
 
     def _headers(self) -> Sequence[tuple[str, str]]:
-        return [("Authorization", self._token)] if self._token else []
+        return [_ACCEPT, ("Authorization", self._token)] if self._token else [_ACCEPT]
 
     async def _authorize(self, wires: Mapping[str, HttpWire], server: str) -> str:
         """Log in if that is wanted and has not been done; the token that is then used."""
