@@ -13,12 +13,16 @@ Group = tuple[UnitName, ...]
 # When a group decides: the revision of its youngest, how many it follows, and itself.
 Turn = tuple[int, int, Group]
 
+_NOBODY: frozenset[UnitName] = frozenset()
+
 
 class Relations:
     """The relations among the units that are wanted."""
 
     def __init__(self, asked: Mapping[UnitName, Requirements] | None = None) -> None:
         self._asked: dict[UnitName, Requirements] = {}
+        # What each unit follows that is not global, and the other way round.
+        self._followed: dict[UnitName, tuple[str, ...]] = {}
         self._followers: dict[str, set[UnitName]] = {}
         self._replacing: set[UnitName] = set()
         self._needs: dict[UnitName, frozenset[UnitName]] = {}
@@ -32,7 +36,8 @@ class Relations:
         """The unit is wanted, and asks for this."""
         self.remove(unit)
         self._asked[unit] = asked
-        if not asked.is_global:
+        if asked.machine_of and not asked.is_global:
+            self._followed[unit] = asked.machine_of
             for peer in asked.machine_of:
                 self._followers.setdefault(peer, set()).add(unit)
         if asked.replaces:
@@ -44,7 +49,7 @@ class Relations:
         asked = self._asked.pop(unit, None)
         if asked is None:
             return
-        for peer in () if asked.is_global else set(asked.machine_of):
+        for peer in set(self._followed.pop(unit, ())):
             followers = self._followers[peer]
             followers.discard(unit)
             if not followers:
@@ -78,8 +83,8 @@ class Relations:
 
     def needs(self, unit: UnitName) -> frozenset[UnitName]:
         """The wanted units it depends on by MachineOf at any distance; itself if in a circle."""
-        if not self._peers(unit):
-            return frozenset()
+        if unit not in self._followed:
+            return _NOBODY
         if unit not in self._needs:
             found: set[UnitName] = set()
             open_ends = list(self._peers(unit))
@@ -122,10 +127,8 @@ class Relations:
         return ""
 
     def _peers(self, unit: UnitName) -> tuple[UnitName, ...]:
-        asked = self._asked[unit]
-        if not asked.machine_of or asked.is_global:
-            return ()
-        return tuple(UnitName(peer) for peer in asked.machine_of if peer in self._asked)
+        peers = self._followed.get(unit, ())
+        return tuple(UnitName(peer) for peer in peers if peer in self._asked)
 
     def _reaches(self, start: UnitName, goal: UnitName) -> bool:
         seen: set[UnitName] = set()
