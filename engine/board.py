@@ -9,6 +9,7 @@ machine's units adds the machine, so that who was refused need ask again only wh
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from functools import partial
 
 from engine.lanes import Lane, Rank
 from engine.neighbours import Place, Units, by_name, near
@@ -199,14 +200,13 @@ class Board:
 
         Those are left out that are not what the units ask for, or lack units that they follow.
         """
-
-        def rank(machine: MachineId) -> Rank:
-            return self.rank(templates, machine)
-
+        rank = partial(self.rank, templates)
         few = self._few(group)
         if few is not None:
             return next(filter(accepts, sorted(few, key=rank)), None)
         fit = self._fit(group)
+        if not templates:
+            return fit.lanes[()].first(accepts)
         with_alike = [self._instances.get(template, _NOBODY) for template in templates]
         if sum(map(len, with_alike)) * _CROWDED_PART > len(fit.machines):
             if templates not in fit.lanes:
@@ -252,6 +252,8 @@ class Board:
 
     def _few(self, group: Units) -> set[MachineId] | None:
         """The machines that may be tried, if what the units follow or name leaves but few."""
+        if not any(asked.machine_of or asked.machine_id is not None for asked in group.values()):
+            return None
         found = [self._where.get(peer, set()) for peer in _peers(group)]
         found += [
             self._traits.liked(likes_of(asked))
@@ -272,7 +274,7 @@ class Board:
                 self._fits.clear()
             machines = set.intersection(*map(self._traits.liked, likes))
             fit = self._fits[likes] = _Fit(tuple(group.values()), machines)
-            fit.lanes[()] = Lane(machines, lambda machine: (0, self.load(machine), machine))
+            fit.lanes[()] = Lane(machines, partial(self.rank, ()))
         return fit
 
     def unsuited(self, group: Units) -> Counter[str]:

@@ -50,7 +50,7 @@ def choose(
         if verdict.displaces and not displacing:
             verdict = Verdict(f"it would displace {', '.join(verdict.displaces)}")
         verdicts[machine] = verdict
-        return verdicts[machine].able
+        return verdict.able
 
     wishes = board.wishes(group) if has_wishes(group) else None
     found = (
@@ -61,7 +61,8 @@ def choose(
     if found is None:
         return Choice(reasons=_why_not(board, group, verdicts))
     told = board.speaks_for(found, wishes) if wishes else ()
-    why = _why(found, templates[:1], *board.rank(templates, found)[:2], told)
+    template = templates[0] if templates else None
+    why = _why(found, template, *board.rank(templates, found)[:2], told)
     return Choice(machine=found, why=why, displaces=verdicts[found].displaces)
 
 
@@ -83,15 +84,15 @@ def _why_not(
 
 def _why(
     machine: MachineId,
-    templates: Sequence[UnitName],
+    template: UnitName | None,
     alike: int,
     load: int,
     wishes: Sequence[str],
 ) -> str:
     units = f"{load} unit{'' if load == 1 else 's'}"
     if wishes:
-        beside = "".join(f"{alike} of {template} and " for template in templates)
+        beside = f"{alike} of {template} and " if template else ""
         told = ", ".join(wishes)
         return f"machine {short(machine)} suits it, {told}, and it has {beside}{units}"
-    fewest = "".join(f"the fewest of {template} ({alike}) and " for template in templates)
-    return f"machine {short(machine)} suits it and has {fewest or 'the fewest units, '}{units}"
+    fewest = f"the fewest of {template} ({alike}) and " if template else "the fewest units, "
+    return f"machine {short(machine)} suits it and has {fewest}{units}"
