@@ -161,7 +161,7 @@ class Facts:
 
     def rows_of(self, unit: UnitName) -> Mapping[MachineId, Assignment]:
         """The unit's rows that count, by machine, in no order."""
-        return _NO_ROWS if unit in self.withdrawn else self.stored_rows_of(unit)
+        return _NO_ROWS if unit in self.withdrawn else self.rows.get(unit, _NO_ROWS)
 
     def stored_rows_of(self, unit: UnitName) -> Mapping[MachineId, Assignment]:
         """All rows of the unit, by machine, in no order."""
@@ -274,10 +274,19 @@ class Facts:
 
     def staying(self, unit: UnitName) -> tuple[MachineId, ...]:
         """The machines that the unit has rows on and is not leaving; those where it is up first."""
-        machines = [row.machine for row in self.rows_of(unit).values() if not row.leaving]
+        rows = self.rows_of(unit)
+        if not rows:
+            return ()
+        machines = [row.machine for row in rows.values() if not row.leaving]
         if len(machines) < 2:
             return tuple(machines)
         return tuple(sorted(machines, key=lambda m: (not self.is_up(unit, m), m)))
+
+    def is_held(self, unit: UnitName) -> bool:
+        """Whether the unit, which is not global, stays on a machine that is held."""
+        if not self.held or unit in self.globals:
+            return False
+        return not self.held.isdisjoint(self.staying(unit))
 
     def has_arrived(self, unit: UnitName, homes: Set[MachineId]) -> bool:
         """Whether the unit is up on one of these machines, or without any on one that it has."""

@@ -17,18 +17,20 @@ class Lingering:
 
     def recall(self, unit: UnitName) -> None:
         """The unit goes on leaving what its rows say it leaves, unless it has arrived."""
-        record = self._facts.wanted[unit]
-        if record.is_global or (self.has_arrived(unit) and not self._facts.problem_of(unit)):
+        rows = self._facts.rows_of(unit)
+        left = [m for m, row in rows.items() if row.leaving and m in self._facts.machines]
+        if not left or unit in self._facts.globals:
             return
-        for machine, row in sorted(self._facts.rows_of(unit).items()):
-            if row.leaving and machine in self._facts.machines:
+        if self._facts.problem_of(unit) or not self.has_arrived(unit):
+            for machine in sorted(left):
                 self._let_leave(unit, machine)
 
     def begin(self, unit: UnitName, home: MachineId) -> None:
         """Keep the unit where it is until it has arrived, as far as the neighbours bear that."""
+        rows = self._facts.rows_of(unit)
         if unit in self._facts.globals:
             return
-        for machine in sorted(self._facts.rows_of(unit)):
+        for machine in sorted(rows) if rows else ():
             if machine == home or machine not in self._facts.machines:
                 continue
             if self.has_arrived(unit):

@@ -45,13 +45,14 @@ def outcome_of(
     """The outcome for a wanted unit; `is_waiting` says that it looks for a machine."""
     homes = frozenset(settlement.homes[unit])
     rows = facts.rows_of(unit)
+    is_at_home = bool(homes) and not facts.problem_of(unit)
+    if is_at_home and (not rows or unit in facts.fenced):
+        # It has nothing to leave; a fenced one breaks before it is made anew.
+        return Outcome(homes=homes, refusal=settlement.stuck.get(unit))
     living = rows.keys() & facts.machines.keys()
     lingering = {machine for machine in living if unit in board.leaving(machine)}
     lost = [row for row in rows.values() if row.machine not in facts.machines]
-    if homes and not facts.problem_of(unit):
-        if unit in facts.fenced:
-            # It breaks before it is made anew.
-            return Outcome(homes=homes, refusal=settlement.stuck.get(unit))
+    if is_at_home:
         if lost and unit not in facts.globals and not facts.has_arrived(unit, homes):
             lingering.update(row.machine for row in lost)
         return Outcome(homes=homes, lingering=lingering, refusal=settlement.stuck.get(unit))

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from operator import attrgetter
 
 from engine.facts import Facts, is_template
 from engine.fencing import Fences
@@ -136,7 +137,7 @@ class Planner:
         ]
         moments = (losses.wake_at_s, fences.wake_at_s, rollout.wake_at_s)
         return Plan(
-            tasks=tuple(sorted(tasks, key=lambda task: task.sort_key)),
+            tasks=tuple(sorted(tasks, key=attrgetter("sort_key"))),
             memory=replace(
                 losses.memory, missing_since_s=fences.missing_since_s, up_at_s=rollout.up_at_s
             ),
@@ -168,48 +169,47 @@ class Planner:
         refusal_tasks: list[Task] = []
         settler, held = self._settler, self._facts.held
         rolling = rollout.refusals.keys() | {unit for unit, _ in rollout.waiting}
-        for unit in settler.affected | told | self._unwritten | rolling | self._rolled:
+        for unit in sorted(settler.affected | told | self._unwritten | rolling | self._rolled):
             record, rows = self._facts.wanted.get(unit), self._facts.stored_rows_of(unit)
             if record is None:
                 row_tasks += _clearance(rows.values(), self._facts.units.get(unit), fences)
                 outcome = None
             else:
                 outcome = _with_failure(settler.outcome(unit), rollout.refusals.get(unit))
-                row_tasks += (
-                    task
-                    for task in _row_tasks(record, rows, outcome, settler, fences, held)
-                    if task.kind is not TaskKind.UPDATE
-                    or (task.unit, task.machine) not in rollout.waiting
-                )
-            refusal_tasks += self._refusal_tasks(unit, outcome, fences)
-        for task in row_tasks:
-            if task.kind is not TaskKind.UPDATE:
-                settler.note_unfinished(UnitName(task.unit), MachineId(task.machine))
+                row_tasks += _row_tasks(record, rows, outcome, settler, fences, held)
+            refusal_task = self._refusal_task(unit, outcome, fences)
+            if refusal_task is not None:
+                refusal_tasks.append(refusal_task)
+        if rollout.waiting:
+            row_tasks = [task for task in row_tasks if not _has_to_wait(task, rollout)]
+        settler.note_unfinished(
+            (task.row.unit, task.row.machine)
+            for task in row_tasks
+            if task.row is not None and task.kind is not TaskKind.UPDATE
+        )
         self._rolled = rolling
         self._unwritten = {UnitName(task.unit) for task in (*row_tasks, *refusal_tasks)}
         return row_tasks, refusal_tasks
 
-    def _refusal_tasks(
-        self, unit: UnitName, outcome: Outcome | None, fences: Fences
-    ) -> Iterator[Task]:
+    def _refusal_task(self, unit: UnitName, outcome: Outcome | None, fences: Fences) -> Task | None:
         old = self._facts.refusals.get(unit)
         record = self._facts.units.get(unit)
         reasons = outcome.refusal if outcome else None
         if record and record.target is not TargetState.INACTIVE and is_template(unit):
             reasons = {"": TEMPLATE}
         if reasons is None:
-            if old is not None:
-                reason = "nothing keeps it from running" if outcome else "not wanted"
-                yield Task(kind=TaskKind.CLEAR, unit=unit, reason=reason)
-        elif record and (old is None or dict(old.reasons) != dict(reasons)):
-            yield Task(
-                kind=TaskKind.REFUSE,
-                unit=unit,
-                reason=summarise(reasons),
-                refusal=Refusal(unit=unit, reasons=reasons, is_fenced=unit in fences.waits),
-                until_s=fences.waits[unit].until_s if unit in fences.waits else 0.0,
-                unit_revision=record.revision,
-            )
+            reason = "nothing keeps it from running" if outcome else "not wanted"
+            return Task(kind=TaskKind.CLEAR, unit=unit, reason=reason) if old else None
+        if record is None or (old is not None and dict(old.reasons) == dict(reasons)):
+            return None
+        return Task(
+            kind=TaskKind.REFUSE,
+            unit=unit,
+            reason=summarise(reasons),
+            refusal=Refusal(unit=unit, reasons=reasons, is_fenced=unit in fences.waits),
+            until_s=fences.waits[unit].until_s if unit in fences.waits else 0.0,
+            unit_revision=record.revision,
+        )
 
     def _file_tasks(
         self, digests: Set[str], row_tasks: Iterable[Task], *, knows_all_files: bool
@@ -236,6 +236,10 @@ class Planner:
                 reason="no unit has these contents any more",
                 unit_revision=self._facts.files[digest],
             )
+
+
+def _has_to_wait(task: Task, rollout: Rollout) -> bool:
+    return task.kind is TaskKind.UPDATE and (task.unit, task.machine) in rollout.waiting
 
 
 def _with_failure(outcome: Outcome, reason: str | None) -> Outcome:
@@ -302,8 +306,8 @@ def _home_task(
     record: UnitRecord, machine: MachineId, row: Assignment | None, settler: Settler
 ) -> Task | None:
     """What brings the row in line with the record: nothing if it is."""
-    reason = settler.arrivals.get((record.name, machine), "it stays there after all")
     if row is None or row.leaving:
+        reason = settler.arrivals.get((record.name, machine), "it stays there after all")
         wanted = Assignment(
             unit=record.name,
             machine=machine,

@@ -21,7 +21,7 @@ Refused: deciding unit by unit in no order, as fleet 1.0 did, where the wrong un
 move; and moving a running unit for one that waits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from engine.board import Board
 from engine.facts import Facts, Stirred
@@ -33,7 +33,6 @@ from engine.reasons import MOST_TOLD, short
 from engine.relations import Group, Turn
 from engine.reopening import Reopened, reopen, reopen_machine
 from engine.scheduler import choose
-from fleet.cluster import Assignment
 from fleet.machine import MachineId
 from fleet.names import UnitName
 from fleet.options import Requirements
@@ -82,9 +81,8 @@ class Settler:
         # What leaves a drained machine depends on all the others.
         self._is_in_doubt = self._patience < 0 or bool(self._facts.drained)
         self._unfinished = Stirred(machines=set(self._board.touched[kept:]))
-        for unit, machine in {*self.arrivals, *self.departures}:
-            if machine in self._facts.machines:
-                self.note_unfinished(unit, machine)
+        for places in (self.arrivals, self.departures):
+            self.note_unfinished(place for place in places if place[1] in self._facts.machines)
 
     def settle_again(self, stirred: Stirred) -> None:
         """Settle once more in the same plan: what the first time said of departures still holds."""
@@ -93,11 +91,12 @@ class Settler:
         self.departures = {**departures, **self.departures}
         self.affected |= affected
 
-    def note_unfinished(self, unit: UnitName, machine: MachineId) -> None:
-        """What was decided about the unit on the machine may not be so when it is asked next."""
-        self._unfinished.machines.add(machine)
-        if unit not in self._facts.globals:
-            self._unfinished.units.add(unit)
+    def note_unfinished(self, places: Iterable[Place]) -> None:
+        """What was decided about these may not be so when it is asked next."""
+        for unit, machine in places:
+            self._unfinished.machines.add(machine)
+            if unit not in self._facts.globals:
+                self._unfinished.units.add(unit)
 
     # What is decided anew
 
@@ -150,7 +149,7 @@ class Settler:
                 self._fix(unit, reopened)
         for turn in ordered:
             group = turn[2]
-            if any(unit in self._settlement.fixed for unit in group):
+            if not self._settlement.fixed.isdisjoint(group):
                 self._refuse_rest_of(group)
             elif group[0] in self._facts.globals:
                 self._keep_global(group[0], reopened)
@@ -160,12 +159,12 @@ class Settler:
 
     def _fix(self, unit: UnitName, reopened: Reopened) -> None:
         """Leave where it is what cannot be judged now: a unit with a problem, a held machine."""
-        record, staying = self._facts.wanted[unit], self._facts.staying(unit)
         problem = self._facts.problem_of(unit)
         if problem:
             self._settlement.reasons[unit] = {"": problem}
-        elif record.is_global or self._facts.held.isdisjoint(staying):
+        elif not self._facts.is_held(unit):
             return
+        record, staying = self._facts.wanted[unit], self._facts.staying(unit)
         self._settlement.fixed.add(unit)
         asked = {unit: record.requirements.only_repelling()}
         for machine in reopened.machines.intersection(staying) if record.is_global else staying:
@@ -196,11 +195,9 @@ class Settler:
                 self.departures[unit, machine] = _no_longer(machine, verdict.reason)
 
     def _keep_group(self, group: Group) -> bool:
-        homes = {self._facts.staying(unit) for unit in group}
-        if len(homes) != 1:
-            return False
-        asked = self._asked(group)
-        for machine in homes.pop():
+        homes = self._common_homes(group)
+        asked = self._asked(group) if homes else {}
+        for machine in homes:
             if machine not in self._facts.machines:
                 self._set_departure(group, machine, f"its machine {short(machine)} is gone")
                 continue
@@ -260,8 +257,8 @@ class Settler:
         asked = self._asked(group)
         if group[0] not in self._reopened.units:
             self._recall_losses(group)
+            self.affected.update(group)
         choice = choose(self._board, asked, self._where_it_is(group))
-        self.affected.update(group)
         if choice.machine is None:
             made_room = 0
             for unit in group:
@@ -277,8 +274,7 @@ class Settler:
 
     def _recall_losses(self, group: Group) -> None:
         """Say again why a group that waits has left its machines, for when it finds another."""
-        homes = {self._facts.staying(unit) for unit in group}
-        for machine in homes.pop() if len(homes) == 1 else ():
+        for machine in self._common_homes(group):
             if machine not in self._facts.machines:
                 self._set_departure(group, machine, f"its machine {short(machine)} is gone")
 
@@ -316,17 +312,21 @@ class Settler:
         return choice.machine is not None
 
     def _arrival(self, unit: UnitName, machine: MachineId, why: str) -> str:
-        lost = [row.machine for row in self._rows(unit) if not row.leaving]
+        rows = self._facts.rows_of(unit)
+        if not rows:
+            return why
         departures = [
             self.departures[unit, old]
-            for old in lost
-            if old != machine and (unit, old) in self.departures
+            for old in sorted(rows)
+            if old != machine and not rows[old].leaving and (unit, old) in self.departures
         ]
         return "; ".join([*departures, why]) if departures else why
 
     def _where_it_is(self, group: Group) -> list[MachineId]:
         """The living machines the group's units are on, those they are not leaving first."""
         rows = [row for unit in group for row in self._facts.rows_of(unit).values()]
+        if not rows:
+            return []
         ordered = sorted(rows, key=lambda row: (row.leaving, row.unit, row.machine))
         machines = dict.fromkeys(row.machine for row in ordered)
         return [machine for machine in machines if machine in self._facts.machines]
@@ -384,10 +384,10 @@ class Settler:
     def _asked(self, group: Group) -> dict[UnitName, Requirements]:
         return {unit: self._facts.wanted[unit].requirements for unit in group}
 
-    def _rows(self, unit: UnitName) -> list[Assignment]:
-        """The unit's rows, by machine."""
-        rows = self._facts.rows_of(unit)
-        return [rows[machine] for machine in sorted(rows)]
+    def _common_homes(self, group: Group) -> tuple[MachineId, ...]:
+        """The machines that all of the group's units stay on now, if these are the same."""
+        homes = {self._facts.staying(unit) for unit in group}
+        return homes.pop() if len(homes) == 1 else ()
 
 
 def _elsewhere(reasons: Mapping[str, str], machine: MachineId) -> Mapping[str, str]:
