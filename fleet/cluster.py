@@ -19,7 +19,7 @@ from fleet.machine import (
     MachineId,
 )
 from fleet.names import UnitName, parse_name
-from fleet.options import SECTION, Requirements, read_requirements
+from fleet.options import NOTHING_ASKED, SECTION, Requirements, read_requirements
 from fleet.states import TargetState, UnitState
 from fleet.store.port import Entry
 from fleet.unit import UnitOption
@@ -202,8 +202,16 @@ def decode_unit(name: UnitName, value: bytes) -> UnitRecord:
     """
     document = json.loads(value)
     options = tuple((str(key), str(text)) for key, text in document.get("options", ()))
-    record = UnitRecord(
-        name=parse_name(name),
+    limit = int(document.get("max_unavailable", 0))
+    asked, problem = NOTHING_ASKED, ""
+    unit = parse_name(name)
+    try:
+        read = read_requirements((UnitOption(SECTION, *pair) for pair in options), unit)
+        asked = at_most_unavailable(read, limit)
+    except InvalidUnit as error:
+        problem = str(error)
+    return UnitRecord(
+        name=unit,
         hash=str(document["hash"]),
         file=str(document["file"]),
         target=TargetState(document["target"]),
@@ -211,13 +219,10 @@ def decode_unit(name: UnitName, value: bytes) -> UnitRecord:
         by=str(document.get("by", "")),
         at_s=float(document.get("at", 0.0)),
         source=str(document.get("source", "")),
-        max_unavailable=int(document.get("max_unavailable", 0)),
+        requirements=asked,
+        problem=problem,
+        max_unavailable=limit,
     )
-    try:
-        asked = read_requirements((UnitOption(SECTION, *pair) for pair in options), name)
-    except InvalidUnit as error:
-        return replace(record, problem=str(error))
-    return replace(record, requirements=at_most_unavailable(asked, record.max_unavailable))
 
 
 def at_most_unavailable(asked: Requirements, limit: int) -> Requirements:

@@ -137,7 +137,7 @@ def read_requirements(options: Iterable[UnitOption], name: str | None = None) ->
         for value in _words(option):
             pooled.setdefault(option.name, []).append((expand(value, unit), option))
     if not pooled:
-        return Requirements()
+        return NOTHING_ASKED
 
     def values(names: tuple[str, ...]) -> list[tuple[str, UnitOption]]:
         return [pair for key in names for pair in pooled.get(key, ())]
@@ -228,6 +228,7 @@ def find_contradiction(asked: Requirements) -> str | None:
     return None
 
 
+NOTHING_ASKED = Requirements()  # as most units do: one object, however many they are
 _EXCLUSIVE = (
     ("MachineID", "Peers"),
     ("MachineID", "Conflicts"),
