@@ -5,11 +5,13 @@ from collections.abc import Iterable, Mapping
 from fleet.conditions import Condition
 from fleet.machine import Machine, MachineId
 from fleet.options import Requirements
-from fleet.resources import NOTHING, Resources, lacking
+from fleet.resources import Resources, lacking
 
 # What requirements say of the machine itself; two units with the same go to the same machines.
-Likes = tuple[str | None, tuple[tuple[str, frozenset[str]], ...], tuple[Condition, ...], Resources]
-ANY: Likes = (None, (), (), NOTHING)
+Likes = tuple[
+    str | None, tuple[tuple[str, frozenset[str]], ...], tuple[Condition, ...], Resources | None
+]
+ANY: Likes = (None, (), (), None)
 
 # A metadatum, or under the empty key, which no metadatum has, a name that the machine answers to.
 Trait = tuple[str, str]
@@ -20,7 +22,7 @@ def likes_of(asked: Requirements) -> Likes:
     if not (asked.machine_id or asked.metadata or asked.conditions or asked.reserves):
         return ANY
     metadata = tuple(sorted(asked.metadata.items()))
-    return asked.machine_id, metadata, asked.conditions, asked.reserves
+    return asked.machine_id, metadata, asked.conditions, asked.reserves or None
 
 
 class Traits:
@@ -65,7 +67,7 @@ class Traits:
             machine.id
             for machine in machines
             if all(condition.is_met(machine.metadata) for condition in conditions)
-            and not lacking(reserves, machine.resources)
+            and not (reserves and lacking(reserves, machine.resources))
         }
 
     def _any_of(self, traits: Iterable[Trait]) -> set[MachineId]:

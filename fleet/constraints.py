@@ -64,7 +64,8 @@ def machine_refusal(asked: Requirements, machine: Machine) -> str:
     """Why the machine is not what the unit asks for, whatever runs there; nothing if it is."""
     if asked.machine_id is not None and not machine.answers_to(asked.machine_id):
         return f"the unit asks for MachineID={asked.machine_id}"
-    for key, choices in sorted(asked.metadata.items()):
+    for key in sorted(asked.metadata):
+        choices = asked.metadata[key]
         if machine.metadata.get(key) not in choices:
             wanted = " or ".join(f"{key}={choice}" for choice in sorted(choices))
             has = f"{key}={machine.metadata[key]}" if key in machine.metadata else f"no {key}"
