@@ -29,6 +29,9 @@ class Carrier(Protocol):
     async def receive(self) -> bytes:
         """Some bytes; none at the end."""
 
+    async def is_quiet(self) -> bool:
+        """Whether neither bytes nor the end have come, just now; some may be lost by looking."""
+
     def close(self) -> None: ...
 
 
@@ -44,6 +47,15 @@ class Bare:
 
     async def receive(self) -> bytes:
         return await self._loop.sock_recv(self._socket, PIECE_BYTES)
+
+    async def is_quiet(self) -> bool:
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
 
     def close(self) -> None:
         self._socket.close()
@@ -61,6 +73,14 @@ class Secured:
 
     async def receive(self) -> bytes:
         return await self._reader.read(PIECE_BYTES)
+
+    async def is_quiet(self) -> bool:
+        reading = asyncio.ensure_future(self._reader.read(1))
+        # Not asyncio.timeout: until Python 3.11.3 it failed in a task that was being cancelled.
+        come, _ = await asyncio.wait({reading}, timeout=0)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        return not come
 
     def close(self) -> None:
         self._writer.close()

@@ -133,11 +133,12 @@ class HttpWire:
     # Connections
 
     async def _kept_one(self) -> "_Connection | None":
+        """One that the server has neither closed nor said on what nobody asked for."""
         while self._kept:
             connection = self._kept.pop()
             is_usable = False
             try:
-                is_usable = await connection.is_quiet()
+                is_usable = await connection.carrier.is_quiet()
             finally:
                 if not is_usable:
                     connection.close()
@@ -186,7 +187,7 @@ class _Connection:
     """One connection: a request and its answer at a time."""
 
     def __init__(self, carrier: Carrier) -> None:
-        self._carrier = carrier
+        self.carrier = carrier
         self._http = h11.Connection(h11.CLIENT)
 
     @property
@@ -195,19 +196,8 @@ class _Connection:
         is_done = self._http.our_state is self._http.their_state is h11.DONE
         return is_done and self._http.trailing_data == (b"", False)
 
-    async def is_quiet(self) -> bool:
-        """Whether the server has neither closed the connection nor said what nobody asked for."""
-        try:
-            async with asyncio.timeout(0):
-                await self._carrier.receive()
-        except TimeoutError:
-            return True
-        except OSError:
-            return False
-        return False
-
     def close(self) -> None:
-        self._carrier.close()
+        self.carrier.close()
 
     async def ask(self, request: Request, head: h11.Request) -> int:
         """Send the request and return the status of the answer."""
@@ -231,7 +221,7 @@ class _Connection:
         told = b"".join(self._http.send(event) or b"" for event in events)
         for start in range(0, len(told), PIECE_BYTES):
             async with asyncio.timeout(silence_s):
-                await self._carrier.send(told[start : start + PIECE_BYTES])
+                await self.carrier.send(told[start : start + PIECE_BYTES])
 
     async def _next(
         self, silence_s: float | None
@@ -239,7 +229,7 @@ class _Connection:
         """What the server says next; PAUSED comes to those only who ask beyond the end."""
         while (event := self._http.next_event()) is h11.NEED_DATA:
             async with asyncio.timeout(silence_s):
-                data = await self._carrier.receive()
+                data = await self.carrier.receive()
             if not data and self._http.their_state is h11.SEND_RESPONSE:
                 raise ConnectionResetError("it was closed without an answer")
             self._http.receive_data(data)

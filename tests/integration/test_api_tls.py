@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import socket
 import ssl
@@ -19,6 +18,7 @@ from fleet.api.limits import Limits
 from fleet.api.server import ApiServer
 from fleet.api.tcp import ServerFiles, server_context
 from fleet.errors import Denied, FleetError, InvalidRequest, Unavailable
+from fleet.events import read_events
 from fleet.keys import Keys
 from fleet.names import UnitName
 from fleet.registry import Registry, UnitChange
@@ -55,7 +55,7 @@ class Served:
 
     async def authors(self) -> list[str]:
         events = (await self.store.read(Keys().events)).entries.values()
-        return [json.loads(event.value)["by"] for event in events]
+        return [told.by for each in events for told in read_events(each)]
 
 
 @contextlib.asynccontextmanager

@@ -169,6 +169,26 @@ async def test_request_that_is_cancelled_leaves_no_connection_open(tmp_path: Pat
         await server.wait()
 
 
+async def test_task_that_is_being_cancelled_may_still_ask(tmp_path: Path) -> None:
+    server = Counted(most=9)
+    last_word = []
+
+    async def work(wire: HttpWire) -> None:
+        try:
+            await whole(wire, asking())
+            await asyncio.sleep(3600)
+        finally:
+            last_word.append(await whole(wire, asking()))
+
+    async with a_wire(tmp_path, server) as wire:
+        task = asyncio.create_task(work(wire))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    assert (last_word, server.connections) == ([(200, b"ok")], 1)
+
+
 @contextlib.contextmanager
 def full_queue(path: str) -> Iterator[socket.socket]:
     """A Unix socket that listens, with so many newcomers that it takes no more of them."""
