@@ -47,6 +47,11 @@ def rest_after(previous: Rest | None, now_s: float) -> Rest:
     return Rest(failures, now_s + min(LONGEST_REST_S, FIRST_REST_S * 2 ** min(failures - 1, 10)))
 
 
+def stops_together_s(under_way: int) -> float:
+    """How long to wait for so many stops, once one has ended, before they are dealt with."""
+    return min(STOPS_TOGETHER_S + under_way * STOP_EACH_S, LONGEST_TOGETHER_S)
+
+
 class Actor:
     """Does what plans say.
 
@@ -101,9 +106,8 @@ class Actor:
         """If a stop has ended, give the others that are under way a moment to end with it."""
         ended, self._stop_ended = self._stop_ended, False
         if ended and self._stopping:
-            moment_s = STOPS_TOGETHER_S + len(self._stopping) * STOP_EACH_S
-            timeout_s = min(moment_s, LONGEST_TOGETHER_S)
-            await asyncio.wait(self._stopping.values(), timeout=timeout_s)
+            moment_s = stops_together_s(len(self._stopping))
+            await asyncio.wait(self._stopping.values(), timeout=moment_s)
 
     async def close(self) -> None:
         """Let go of what is under way; systemd carries on with it.

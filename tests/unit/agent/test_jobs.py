@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from agent.act import FIRST_REST_S, LONGEST_REST_S, rest_after
+from agent.act import FIRST_REST_S, LONGEST_REST_S, rest_after, stops_together_s
 from agent.jobs import Jobs
 from fleet.errors import Unavailable
 
@@ -68,3 +68,17 @@ def test_rests_grow_up_to_a_limit() -> None:
         rests.append(rest.until_s - 100.0)
 
     assert rests == [FIRST_REST_S, 2.0, 4.0, 8.0, 16.0, LONGEST_REST_S, 30.0, 30.0]
+
+
+@pytest.mark.parametrize(
+    ("under_way", "moment_s"),
+    [
+        pytest.param(1, 0.203, id="another"),
+        pytest.param(100, 0.5, id="a hundred"),
+        pytest.param(10_000, 1.0, id="more than are waited for"),
+    ],
+)
+def test_the_more_stops_are_under_way_the_longer_they_are_gathered(
+    under_way: int, moment_s: float
+) -> None:
+    assert stops_together_s(under_way) == pytest.approx(moment_s)
