@@ -65,7 +65,7 @@ def encode_events(events: Iterable[Event]) -> bytes:
 
 
 def read_events(entry: "Entry") -> tuple[Event, ...]:
-    """The events of an entry, in their order; what of it is malformed is passed over."""
+    """The events of an entry, in their order; none if it is malformed."""
     try:
         return tuple(decode_event(document) for document in json.loads(entry.value))
     except MALFORMED:

@@ -120,7 +120,7 @@ class ApiLink:
         patience = Patience(0.0 if once else self._read_s)
         while True:
             async with self._exchange(request) as reply:
-                response = await _whole(reply)
+                response = Response(reply.status, await reply.whole())
             if not await patience.asks_again(response.status):
                 return response
 
@@ -141,10 +141,10 @@ class ApiLink:
         while True:
             async with self._exchange(request) as reply:
                 if reply.status < 300:
-                    async for line in _lines_of(reply):
+                    async for line in reply.lines():
                         yield line
                     raise Unavailable(f"{self.endpoint} ended the stream of reports")
-                refusal = await _whole(reply)
+                refusal = Response(reply.status, await reply.whole())
             if not await patience.asks_again(refusal.status):
                 break
         if is_lacking(refusal):
@@ -201,21 +201,6 @@ class ApiLink:
             raise Unavailable(
                 f"{self.endpoint} answers, but not as a fleetd does: {error}"
             ) from error
-
-
-async def _whole(reply: Reply) -> Response:
-    return Response(reply.status, await reply.whole())
-
-
-async def _lines_of(reply: Reply) -> AsyncGenerator[bytes, None]:
-    """The lines that say something, and what there is of one at the end."""
-    rest = b""
-    async for part in reply.parts:
-        *lines, rest = (rest + part).split(b"\n")
-        for line in filter(bytes.strip, lines):
-            yield line
-    if rest.strip():
-        yield rest
 
 
 def is_lacking(response: Response) -> bool:

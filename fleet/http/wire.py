@@ -68,6 +68,16 @@ class Reply:
         """The body from here to its end."""
         return b"".join([part async for part in self.parts])
 
+    async def lines(self) -> AsyncGenerator[bytes, None]:
+        """The lines that say something as they come, and what there is of one at the end."""
+        rest = b""
+        async for part in self.parts:
+            *lines, rest = (rest + part).split(b"\n")
+            for line in filter(bytes.strip, lines):
+                yield line
+        if rest.strip():
+            yield rest
+
 
 class Wire(Protocol):
     """A way to a server; it raises WireError and nothing else."""
@@ -82,8 +92,9 @@ class Wire(Protocol):
 class HttpWire:
     """Connections to the server of one URL, as many as requests are under way at a time.
 
-    `tls` is what an https server is verified by; `local` the path of a Unix socket that leads
-    there, instead of the URL's own address; `options` are set on each TCP connection.
+    `tls` is what an https server is verified by, and needed for one; `local` the path of a Unix
+    socket that leads there, instead of the URL's own address; `options` are set on each TCP
+    connection.
     """
 
     def __init__(
@@ -97,6 +108,8 @@ class HttpWire:
     ) -> None:
         self._url = urllib.parse.urlsplit(url)
         self._tls = tls if self._url.scheme == "https" else None
+        if self._url.scheme == "https" and tls is None:
+            raise ValueError(f"nothing is given to verify {url} by")
         self._local = local
         self._connect_s = connect_s
         self._options = options

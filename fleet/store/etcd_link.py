@@ -7,8 +7,8 @@ open and answers after seven seconds or never. What comes back is checked for be
 cluster as ever, and not from its past: a cluster that was emptied looks as if nothing were desired,
 and so it counts as one that does not answer until fleetd is restarted.
 
-At most a few requests are under way at a time. Watches have connections of their own. Nothing of a
-request's contents ever comes into a message.
+At most a few requests are under way at a time, so that a storm opens few connections. Watches have
+connections of their own. Nothing of a request's contents ever comes into a message.
 """
 
 import asyncio
@@ -144,7 +144,7 @@ class EtcdLink:
                         exchange = self._watches[server].exchange(request)
                         reply = await stack.enter_async_context(exchange)
                         if reply.status != 200:
-                            raise await _refusal(reply)
+                            raise await _refusal(reply, self.timeout_s)
                 yield _lines(reply, self.timeout_s)
         except EtcdFault as fault:
             if fault.fault is Fault.TOKEN:
@@ -172,7 +172,7 @@ class EtcdLink:
         with _translated(self.timeout_s):
             async with wires[server].exchange(request) as reply:
                 if reply.status != 200:
-                    raise await _refusal(reply)
+                    raise await _refusal(reply, self.timeout_s)
                 content = await reply.whole()
         answer = wire.decode_document(content)
         if "error" in answer:
@@ -232,8 +232,9 @@ def _request(
     )
 
 
-async def _refusal(reply: Reply) -> EtcdFault:
-    content = await reply.whole()
+async def _refusal(reply: Reply, timeout_s: float) -> EtcdFault:
+    async with asyncio.timeout(timeout_s):
+        content = await reply.whole()
     try:
         document = wire.decode_document(content)
     except EtcdFault:
@@ -242,12 +243,9 @@ async def _refusal(reply: Reply) -> EtcdFault:
 
 
 async def _lines(reply: Reply, timeout_s: float) -> AsyncGenerator[bytes, None]:
-    rest = b""
     with _translated(timeout_s):
-        async for part in reply.parts:
-            *lines, rest = (rest + part).split(b"\n")
-            for line in filter(None, lines):
-                yield line
+        async for line in reply.lines():
+            yield line
 
 
 @contextlib.contextmanager

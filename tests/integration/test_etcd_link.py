@@ -306,6 +306,19 @@ async def test_silent_watch_is_probed_and_moves_on_when_nobody_answers() -> None
     assert f"{REFUSED}: connection refused" in str(caught.value)
 
 
+async def test_last_word_of_a_watch_counts_without_an_end_of_its_line() -> None:
+    """An error that ends a stream may come as half a line."""
+
+    async def fail(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        told = json.dumps({"error": {"grpc_code": 14, "message": "etcdserver: no leader"}})
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + told.encode())
+
+    async with listening(fail) as url, connected([url]) as store:
+        with pytest.raises(Unavailable, match="the etcd cluster has lost its quorum"):
+            await anext(store.watch("/a", 50))
+
+
 async def test_silent_watch_is_not_probed_while_other_requests_are_answered() -> None:
     """Not even if those are of another store of the process, as the heartbeat's are."""
     asked: list[str] = []

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from fleet.http.wire import Broken, HttpWire, NotConnected, Request, Silent
+from tests.integration.authority import Authority
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LAST = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
@@ -26,7 +28,9 @@ def asking(
 
 
 @contextlib.asynccontextmanager
-async def served(talk: Talk, *, path: str | None = None) -> AsyncIterator[asyncio.Server]:
+async def served(
+    talk: Talk, *, path: str | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[asyncio.Server]:
     """A server that talks so on each connection and then hangs up."""
     talks: set[asyncio.Task[None]] = set()
 
@@ -43,7 +47,7 @@ async def served(talk: Talk, *, path: str | None = None) -> AsyncIterator[asynci
     start = (
         asyncio.start_unix_server(serve, path)
         if path
-        else asyncio.start_server(serve, "127.0.0.1", 0)
+        else asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     )
     async with await start as server:
         yield server
@@ -76,9 +80,13 @@ async def head(reader: asyncio.StreamReader) -> bytes:
 class Counted:
     """A server that answers so many times a connection; it knows how many connections it had."""
 
-    def __init__(self, *, most: int, pause_s: float = 0.0, answer: bytes = OK) -> None:
+    def __init__(
+        self, *, most: int, pause_s: float = 0.0, answer: bytes = OK, unasked: bool = False
+    ) -> None:
+        """`unasked` has it say more a moment after each answer."""
         self.connections = 0
         self._most, self._pause_s, self._answer = most, pause_s, answer
+        self._unasked = unasked
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -86,6 +94,9 @@ class Counted:
             await head(reader)
             await asyncio.sleep(self._pause_s)
             writer.write(self._answer)
+            if self._unasked:
+                await asyncio.sleep(0.03)
+                writer.write(OK)
 
 
 async def test_connection_is_kept_for_what_is_asked_next(tmp_path: Path) -> None:
@@ -109,6 +120,7 @@ async def test_requests_at_a_time_have_a_connection_each(tmp_path: Path) -> None
         pytest.param(Counted(most=1), id="it was closed since"),
         pytest.param(Counted(most=9, answer=LAST), id="the server said so"),
         pytest.param(Counted(most=9, answer=OK + LAST), id="there is an answer nobody asked for"),
+        pytest.param(Counted(most=9, unasked=True), id="such an answer comes later"),
     ],
 )
 async def test_connection_that_cannot_be_used_again_is_not(tmp_path: Path, server: Counted) -> None:
@@ -326,6 +338,37 @@ async def test_server_that_takes_nothing_is_given_up(tmp_path: Path) -> None:
     async with a_wire(tmp_path, talk) as wire:
         with pytest.raises(Silent):
             await whole(wire, asking(content=b"x" * 10**7, silence_s=0.2))
+
+
+def test_server_of_https_is_never_asked_in_the_clear() -> None:
+    with pytest.raises(ValueError, match="to verify https://localhost by"):
+        HttpWire("https://localhost", connect_s=5.0)
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize(
+    ("server", "connections"),
+    [
+        pytest.param(Counted(most=9), 1, id="it is as it was left"),
+        pytest.param(Counted(most=1), 2, id="it was closed since"),
+        pytest.param(Counted(most=9, unasked=True), 2, id="there is more than was asked for"),
+    ],
+)
+async def test_connection_with_tls_is_kept_if_it_is_good(
+    tmp_path: Path, server: Counted, connections: int
+) -> None:
+    authority = Authority(tmp_path, "authority")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("localhost"))
+    async with served(server, tls=context) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        trust = ssl.create_default_context(cafile=str(authority.file))
+        wire = HttpWire(f"https://localhost:{port}", tls=trust, connect_s=5.0)
+        for _ in range(2):
+            assert await whole(wire, asking()) == (200, b"ok")
+            await asyncio.sleep(0.1)
+        await wire.aclose()
+    assert server.connections == connections
 
 
 @pytest.mark.realtime
