@@ -86,8 +86,19 @@ class Actor:
         return frozenset(self._starting)
 
     @property
+    def jobs(self) -> int:
+        """How many starts and stops are under way."""
+        return len(self._starting) + len(self._stopping)
+
+    def is_starting(self, unit: UnitName) -> bool:
+        return unit in self._starting
+
+    @property
     def stopping(self) -> frozenset[UnitName]:
         return frozenset(self._stopping)
+
+    def is_stopping(self, unit: UnitName) -> bool:
+        return unit in self._stopping
 
     def resting(self, now_s: float) -> frozenset[UnitName]:
         """The units that failed a moment ago and are left alone for now."""
@@ -268,7 +279,8 @@ class Actor:
         result = await job
         note = self._note_of(unit)
         if note is not None and note.launched:
-            self._local.note(unit, replace(note, job=result))
+            # One that is done need not be read again: what systemd says of the unit tells as much.
+            self._local.note(unit, replace(note, job=result), passing=result == DONE)
         if result != DONE:
             _log.warning("%s: its start ended as %r", unit, result)
         if lease:

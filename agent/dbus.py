@@ -352,8 +352,8 @@ class DbusSystemd:
         unit = unit_of_path(message.path)
         if unit is not None and unit in self._known:
             values = {name: variant.value for name, variant in message.body[1].items()}
-            self._known.signal(unit, values, self._calls.arrived)
-            self._changed(frozenset({unit}))
+            if self._known.signal(unit, values, self._calls.arrived):
+                self._changed(frozenset({unit}))
 
     def _everything_changed(self) -> None:
         self._known.date()

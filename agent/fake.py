@@ -56,6 +56,8 @@ class FakeSystemd:
         """What is refused, by action and unit, with the reason."""
         self.answer_s = 0.0
         """How long the answer to a start takes; it is under way by then."""
+        self.look_s = 0.0
+        """How long it takes to look at states; the answer is of its end."""
         self.stopping = False
         self._own = dict(own or {})
         self._links: dict[UnitName, str] = {}
@@ -233,6 +235,7 @@ class FakeSystemd:
         self._enter()
         names = list(units)
         self._asked.update(names)
+        await asyncio.sleep(self.look_s)
         return {unit: self._state(unit) for unit in names}
 
     async def fragments(self, units: Iterable[UnitName]) -> dict[UnitName, str]:

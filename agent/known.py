@@ -62,12 +62,16 @@ class Known:
             self._lacking.add(unit)
         return old is not None and old != self._states[unit]
 
-    def signal(self, unit: UnitName, changed: Mapping[str, Any], arrived: int) -> None:
-        """Take in a signal about a unit that somebody asked about."""
+    def signal(self, unit: UnitName, changed: Mapping[str, Any], arrived: int) -> bool:
+        """Take in a signal about a unit that somebody asked about; whether it tells anything new.
+
+        Most do not: systemd sends one for each job of a unit, and for every other unit that names
+        it.
+        """
         if unit not in self._states:
             self._stale.add(unit)  # the answer is on its way, and may be from before
-            return
-        old = self.state(unit)
+            return True
+        old = self._states[unit]
         self._signal_at[unit] = arrived
         new = apply_properties(old, changed)
         if new.is_live and not old.is_live:
@@ -75,6 +79,7 @@ class Known:
         self._states[unit] = new
         if new.has_gone_wrong and _outline(new) != _outline(old):
             self._lacking.add(unit)
+        return new != old or unit in self._stale
 
     def take_lacking(self, units: Iterable[UnitName]) -> frozenset[UnitName]:
         """Those of the units whose details are to be asked for now."""

@@ -145,7 +145,7 @@ class LocalUnits:
     def note(self, unit: UnitName, note: Note, *, passing: bool = False) -> None:
         """Record how far the unit was brought; of a `passing` step the disk is spared.
 
-        Should fleetd end before the next step is noted, this one is made again.
+        Should fleetd end before the next step is noted, it is as if this one had not been.
         """
         if not passing:
             with _translated("write", self._notes / unit):

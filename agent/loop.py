@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from agent.act import Actor
 from agent.doubt import doubt
@@ -196,13 +197,12 @@ class Agent:
     async def _pass(self, *, full: bool) -> None:
         await self._recall(full=full)  # first: what is read after it has to be of one moment
         rows = self._wanted_rows()
-        local = self._local.read()
-        if local and not (rows or self._departing) and not await self._believes_emptiness(local):
+        own = self._own()
+        if own.local and not (rows or self._departing or await self._believes_emptiness(own.local)):
             return
         self._take_in(rows)
-        names = rows.keys() | local.keys() | self._fenced.claimed
-        states = await self._systemd.states(names, fresh=full)
-        here = await self._observe(local, states)
+        names = rows.keys() | own.local.keys() | self._fenced.claimed
+        here = await self._observe(own, await self._systemd.states(names, fresh=full))
         await self._fetch(rows, here)
         made = plan(
             rows,
@@ -304,15 +304,19 @@ class Agent:
             return NOT_SCHEDULED
         return GOING_DOWN if self._fenced_only else DEPARTING
 
-    async def _observe(
-        self, local: Mapping[UnitName, LocalUnit], states: Mapping[UnitName, SystemdState]
-    ) -> Here:
-        here = Here(
-            local=local,
-            states=states,
-            foreign=await self._foreign(local, states),
+    def _own(self) -> Here:
+        """What fleet itself knows, all of one moment: a start that ends after it is under way."""
+        return Here(
+            local=self._local.read(),
             starting=self._actor.starting,
             stopping=self._actor.stopping,
+        )
+
+    async def _observe(self, own: Here, states: Mapping[UnitName, SystemdState]) -> Here:
+        here = replace(
+            own,
+            states=states,
+            foreign=await self._foreign(own.local, states),
             resting=self._actor.resting(asyncio.get_running_loop().time()),
             unreadable=frozenset() if self._departing else self._unreadable(),
         )
@@ -370,7 +374,9 @@ class Agent:
         return Look(
             local=local or LocalUnit(unit=unit),
             wanted_hash=row.hash if row else "",
-            starting=unit in self._actor.starting,
+            starting=self._actor.is_starting(unit),
+            stopping=self._actor.is_stopping(unit),
+            jobs=self._actor.jobs,
             trouble=trouble,
             leaving=leaving,
         )

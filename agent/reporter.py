@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from agent.health import HealthChecks
 from agent.local import LocalUnit, LocalUnits
+from agent.patience import Patience
 from agent.publisher import Publisher
 from agent.report import (
     JOURNAL_LINES,
@@ -24,11 +25,16 @@ from agent.systemd import Systemd, SystemdState
 from fleet.errors import FleetError
 from fleet.machine import MachineId
 from fleet.names import UnitName
+from fleet.states import TargetState
 
 _log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
 READERS = 4
+# A start or stop is told of when it is over, or when it has been under way for this long, the
+# longer the more there are: each word costs the whole cluster, and most are over in a moment.
+QUICK_S = 1.0
+QUICK_EACH_S = 0.02
 # A unit that systemd restarts again and again does not have its journal read each time.
 JOURNAL_PAUSE_S = 5.0
 
@@ -37,6 +43,8 @@ JOURNAL_PAUSE_S = 5.0
 class Look:
     """fleet's own part in a unit: what is here, what was wanted, and what is wrong with it.
 
+    It is `starting` or `stopping` while such a job of fleet's is under way, one of `jobs` here.
+
     One that is `leaving` is reported even if nothing of it is here: whoever waits for its arrival
     elsewhere has to know whether anything would go on here meanwhile.
     """
@@ -44,8 +52,15 @@ class Look:
     local: LocalUnit
     wanted_hash: str = ""
     starting: bool = False
+    stopping: bool = False
+    jobs: int = 0
     trouble: Trouble | None = None
     leaving: bool = False
+
+
+def quick_s(jobs: int) -> float:
+    """How long a job may take before it is told of, one of so many that are under way."""
+    return QUICK_S + jobs * QUICK_EACH_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +88,11 @@ class Reporter:
         self._publisher = publisher
         self._machine = machine
         self._look = look
-        self._health = HealthChecks(systemd, local, changed=lambda unit: self.touch((unit,)))
+        self._health = HealthChecks(systemd, local, changed=self._touch_one)
         self._touched: set[UnitName] = set()
         self._news = asyncio.Event()
-        self._activations: dict[UnitName, tuple[float, bool]] = {}
+        self._settling = Patience(self._touch_one)
+        self._jobs = Patience(self._touch_one)
         self._journals: dict[UnitName, _Lines] = {}
         self._reading: dict[UnitName, asyncio.Task[None]] = {}
         self._readers = asyncio.Semaphore(READERS)
@@ -113,7 +129,8 @@ class Reporter:
             look = self._look(unit)
             if look is None:
                 self._journals.pop(unit, None)
-                self._activations.pop(unit, None)
+                self._settling.forget(unit)
+                self._jobs.forget(unit)
                 self._health.drop(unit)
                 self._publisher.drop(unit)
             elif unit in states:
@@ -121,7 +138,7 @@ class Reporter:
 
     def _report_unit(self, look: Look, state: SystemdState) -> None:
         unit = state.unit
-        if _is_on_its_way(look, state) or self._settles(look.local, state):
+        if _is_on_its_way(look, state) or self._is_quick(look) or self._settles(look.local, state):
             return
         if not has_failed(look.local, state):
             self._put(look, state, ())
@@ -130,20 +147,25 @@ class Reporter:
         elif unit not in self._reading:
             self._reading[unit] = asyncio.create_task(self._read_journal(state))
 
+    def _is_quick(self, look: Look) -> bool:
+        """Whether a job is under way that may be over before anybody misses a word of it."""
+        unit = look.local.unit
+        if not (look.starting or look.stopping):
+            self._jobs.forget(unit)
+            return False
+        told = self._publisher.state(unit)
+        if look.starting and told is not None and told.current is TargetState.LAUNCHED:
+            return False  # that is of an earlier start, and must not look like this one's end
+        return not self._jobs.has_lasted(unit, look.starting, quick_s(look.jobs))
+
     def _settles(self, local: LocalUnit, state: SystemdState) -> bool:
         """Whether systemd calls a simple service active for too short a time to be believed."""
         if state.active != "active" or local.file is None or not is_simple(state.unit, local.file):
             return False
-        since_s = state.since_s
-        if self._activations.get(state.unit, (-1.0, False))[0] != since_s:
-            self._activations[state.unit] = (since_s, False)
-            asyncio.get_running_loop().call_later(SETTLE_S, self._settled, state.unit, since_s)
-        return not self._activations[state.unit][1]
+        return not self._settling.has_lasted(state.unit, state.since_s, SETTLE_S)
 
-    def _settled(self, unit: UnitName, since_s: float) -> None:
-        if unit in self._activations and self._activations[unit][0] == since_s:
-            self._activations[unit] = (since_s, True)
-            self.touch((unit,))
+    def _touch_one(self, unit: UnitName) -> None:
+        self.touch((unit,))
 
     def _put(self, look: Look, state: SystemdState, journal: tuple[str, ...]) -> None:
         told = unit_state(

@@ -18,6 +18,11 @@ DONE = "done"
 """The result of a job that did what was asked; the others are systemd's words for why not."""
 
 
+def gone_wrong(active: str, sub: str) -> bool:
+    """Whether a unit with these states failed, or did and is about to be started again."""
+    return active == "failed" or sub == "auto-restart"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemdState:
     """What systemd says of one unit, in its own words.
@@ -50,7 +55,7 @@ class SystemdState:
     @property
     def has_gone_wrong(self) -> bool:
         """Whether the unit failed, or did and is about to be started again."""
-        return self.active == "failed" or self.sub == "auto-restart"
+        return gone_wrong(self.active, self.sub)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,12 @@ Pure: bodies in, values out. Property names and their meaning are those of
 https://www.freedesktop.org/software/systemd/man/org.freedesktop.systemd1.html
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from agent.systemd import Command, SystemdState
+from agent.systemd import Command, SystemdState, gone_wrong
 from fleet.names import UnitName, split_name
 
 SUCCESS = "success"
@@ -16,8 +17,9 @@ SUCCESS = "success"
 _STOP_S = 2.0
 UNIT_INTERFACE = "org.freedesktop.systemd1.Unit"
 _UNIT_PATH = "/org/freedesktop/systemd1/unit/"
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
-_HEX = frozenset("0123456789abcdefABCDEF")
+# A label may not begin with a digit.
+_TO_ESCAPE = re.compile(rb"[^A-Za-z0-9]|^[0-9]")
+_ESCAPED = re.compile(rb"_([0-9a-fA-F]{2})")
 
 # Which timestamp tells since when a unit is as it is.
 _SINCE = {
@@ -33,29 +35,15 @@ _WITH_RESULT = frozenset({"service", "socket", "mount", "automount", "swap", "ti
 
 def escape_label(text: str) -> str:
     """The text as one part of an object path, as sd-bus writes it."""
-    if not text:
-        return "_"
-    return "".join(
-        chr(byte) if chr(byte) in _PLAIN and (place or not chr(byte).isdigit()) else f"_{byte:02x}"
-        for place, byte in enumerate(text.encode())
-    )
+    return _TO_ESCAPE.sub(lambda found: b"_%02x" % found[0][0], text.encode()).decode() or "_"
 
 
 def unescape_label(label: str) -> str:
     """The text that was escaped; a stray underscore stands for itself."""
     if label == "_":
         return ""
-    read = bytearray()
-    place = 0
-    while place < len(label):
-        code = label[place + 1 : place + 3]
-        if label[place] == "_" and len(code) == 2 and _HEX.issuperset(code):
-            read.append(int(code, 16))
-            place += 3
-        else:
-            read += label[place].encode()
-            place += 1
-    return read.decode(errors="replace")
+    plain = _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), label.encode())
+    return plain.decode(errors="replace")
 
 
 def unit_path(unit: str) -> str:
@@ -125,17 +113,15 @@ def apply_properties(state: SystemdState, changed: Mapping[str, Any]) -> Systemd
     As in systemd, a result is that of the last run, and success until something goes wrong.
     """
     active = str(changed.get("ActiveState", state.active))
+    sub = str(changed.get("SubState", state.sub))
     stamp = changed.get(_SINCE.get(active, ""))
-    now = replace(
+    wrong = gone_wrong(active, sub)
+    return replace(
         state,
         active=active,
-        sub=str(changed.get("SubState", state.sub)),
+        sub=sub,
         since_s=int(stamp) / 1e6 if stamp else state.since_s,
         invocation=bytes(changed.get("InvocationID", b"")).hex() or state.invocation,
-    )
-    wrong = now.has_gone_wrong
-    return replace(
-        now,
         result=str(changed.get("Result", state.result)) if wrong else SUCCESS,
         exit_code=int(changed.get("ExecMainCode", state.exit_code)) if wrong else 0,
         exit_status=int(changed.get("ExecMainStatus", state.exit_status)) if wrong else 0,

@@ -132,6 +132,17 @@ def test_details_are_asked_for_once_per_state() -> None:
     assert known.take_lacking([UNIT]) == {UNIT}
 
 
+def test_signal_that_tells_what_is_known_is_no_news() -> None:
+    known = Known()
+    known.asking([UNIT])
+    assert known.signal(UNIT, {"ActiveState": "active"}, arrived=1)  # the answer may be older
+    known.learn(listed("active", "running"), arrived=2)
+    known.asking([UNIT])
+
+    assert not known.signal(UNIT, {"ActiveState": "active", "Job": (0, "/")}, arrived=3)
+    assert known.signal(UNIT, {"SubState": "exited"}, arrived=4)
+
+
 def test_details_of_a_state_that_is_over_are_dropped() -> None:
     known = known_with(listed("failed"))
     asked = known.state(UNIT)

@@ -203,12 +203,24 @@ async def test_unscheduled_unit_is_stopped_then_unlinked_then_unpublished(tmp_pa
         unit = await bench.up("web.service", f"{SLEEPER}ExecStop=/bin/sleep 5\n")
         await bench.unschedule(unit)
         await bench.published(unit, lambda s: s is not None and s.active == "deactivating")
-        await asyncio.sleep(4)
+        await asyncio.sleep(2)
         assert (tmp_path / "units" / unit).exists()
 
         await bench.published(unit, is_gone)
         assert not (tmp_path / "units" / unit).exists()
         assert bench.asked("stop", "forget") == [("stop", unit), ("forget", unit)]
+
+
+async def test_start_that_ends_while_systemd_is_looked_at_is_not_made_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "units")
+    bench.systemd.answer_s = 10
+    async with bench.agent() as agent:
+        unit = await bench.schedule("once.service", ONESHOT)
+        await asyncio.sleep(2)
+        bench.systemd.look_s = 20
+        agent.nudge()
+        await asyncio.sleep(60)
+        assert bench.asked("start") == [("start", unit)]
 
 
 async def test_slow_stop_does_not_hold_up_another_start(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from agent.fake import FakeSystemd
 from agent.local import LocalUnit, LocalUnits, Note
 from agent.publisher import Publisher
 from agent.report import Trouble
-from agent.reporter import Look, Reporter
+from agent.reporter import QUICK_S, Look, Reporter, quick_s
 from fleet.keys import Keys
 from fleet.machine import MachineId
 from fleet.names import UnitName
@@ -23,8 +24,43 @@ UNIT = UnitName("web.service")
 FILE = parse_unit("[Service]\nExecStart=/bin/sleep infinity\n")
 WRITTEN = LocalUnit(unit=UNIT, file=FILE, hash=FILE.hash)
 LINKED = replace(WRITTEN, note=Note(hash=FILE.hash))
+LAUNCHED = replace(WRITTEN, note=Note(hash=FILE.hash, launched=True))
+KNOWN = {UNIT: f"/run/systemd/system/{UNIT}"}
 WAITS = Trouble(reason="waiting until old.service is gone from here")
 VAIN = Trouble(reason="it was linked in vain", refused=True)
+
+
+@dataclass
+class Desk:
+    """A reporter at work, and what it looks at."""
+
+    folder: Path
+    look: Look
+    systemd: FakeSystemd = field(default_factory=FakeSystemd)
+    publisher: Publisher = field(
+        default_factory=lambda: Publisher(Registry(MemoryStore(), Keys()), MachineId("a" * 32))
+    )
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[Reporter]:
+        local = LocalUnits(self.folder, boot_id="boot-1")
+        machine = MachineId("a" * 32)
+        reporter = Reporter(
+            self.systemd, self.publisher, machine, local=local, look=lambda _: self.look
+        )
+        task = asyncio.create_task(reporter.run())
+        try:
+            yield reporter
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    @property
+    def told(self) -> str:
+        """What was told of the unit, in a word."""
+        state = self.publisher.state(UNIT)
+        return state.active if state else ""
 
 
 @pytest.mark.parametrize(
@@ -40,16 +76,58 @@ VAIN = Trouble(reason="it was linked in vain", refused=True)
 async def test_unit_unknown_to_systemd_is_reported_once_that_is_news(
     look: Look, reported: bool, tmp_path: Path
 ) -> None:
-    systemd, machine = FakeSystemd(), MachineId("a" * 32)
-    publisher = Publisher(Registry(MemoryStore(), Keys()), machine)
-    local = LocalUnits(tmp_path, boot_id="boot-1")
-    reporter = Reporter(systemd, publisher, machine, local=local, look=lambda _: look)
-    task = asyncio.create_task(reporter.run())
+    desk = Desk(tmp_path, look)
+    async with desk.open() as reporter:
+        reporter.touch([UNIT])
+        await asyncio.sleep(5)
 
-    reporter.touch([UNIT])
-    await asyncio.sleep(5)
+    assert (desk.publisher.state(UNIT) is not None) is reported
 
-    assert (publisher.state(UNIT) is not None) is reported
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+
+@pytest.mark.parametrize(
+    ("look", "active"),
+    [
+        pytest.param(Look(local=LINKED, starting=True), "activating", id="a start"),
+        pytest.param(Look(local=LAUNCHED, stopping=True), "deactivating", id="a stop"),
+    ],
+)
+async def test_job_is_told_of_once_it_has_lasted(look: Look, active: str, tmp_path: Path) -> None:
+    desk = Desk(tmp_path, look, FakeSystemd(own=KNOWN))
+    desk.systemd.set_state(UNIT, active=active)
+    async with desk.open() as reporter:
+        reporter.touch([UNIT])
+        await asyncio.sleep(QUICK_S - 0.1)
+        assert not desk.told
+        await asyncio.sleep(0.2)
+        assert desk.told == active
+
+
+async def test_job_that_is_quick_is_told_of_by_its_end(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, Look(local=LINKED, starting=True, jobs=1), FakeSystemd(own=KNOWN))
+    desk.systemd.set_state(UNIT, active="activating")
+    async with desk.open() as reporter:
+        reporter.touch([UNIT])
+        await asyncio.sleep(QUICK_S / 2)
+        desk.look = Look(local=LAUNCHED)
+        desk.systemd.set_state(UNIT, active="failed")
+        reporter.touch([UNIT])
+        await asyncio.sleep(0.01)
+        assert desk.told == "failed"
+
+
+async def test_start_over_what_was_launched_before_is_told_of_at_once(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, Look(local=LAUNCHED), FakeSystemd(own=KNOWN))
+    desk.systemd.set_state(UNIT, active="failed")
+    async with desk.open() as reporter:
+        reporter.touch([UNIT])
+        await asyncio.sleep(0.01)
+        assert desk.told == "failed"
+        desk.look = Look(local=LAUNCHED, starting=True)
+        desk.systemd.set_state(UNIT, active="activating")
+        reporter.touch([UNIT])
+        await asyncio.sleep(0.01)
+        assert desk.told == "activating"
+
+
+def test_more_jobs_at_a_time_may_take_longer_each() -> None:
+    assert quick_s(1) < QUICK_S + 0.1 < quick_s(100) < quick_s(1000)
