@@ -139,11 +139,10 @@ class Actor:
 
         Raises Unavailable if systemd stops answering, and SystemdError if it will not reload.
         """
-        written = {task.unit for task in _of(plan, Kind.WRITE)}
+        last = {task.unit: task.kind for task in plan.tasks}
         for task in plan.tasks:
-            # What is written is linked for the same reason.
-            says_it_again = task.kind is Kind.LINK and task.unit in written
-            _log.log(logging.DEBUG if says_it_again else logging.INFO, "%s", task)
+            # One line a unit: what is written is linked, and started, for the same reason.
+            _log.log(logging.INFO if task.kind is last[task.unit] else logging.DEBUG, "%s", task)
         for task in _of(plan, Kind.STOP):
             self._spawn(self._stopping, task, self._stop)
         gone = await self._unload([task.unit for task in _of(plan, Kind.UNLOAD) if task.unit])

@@ -24,7 +24,7 @@ def drop_in(file: UnitFile) -> str:
 
 
 def drop_in_path(directory: Path, unit: UnitName) -> Path:
-    return directory / f"{unit}.d" / _FILE
+    return Path(f"{directory}/{unit}.d/{_FILE}")
 
 
 def drop_ins_directory(*, user: bool) -> Path:

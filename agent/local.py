@@ -98,7 +98,7 @@ class LocalUnits:
 
     def path(self, unit: UnitName) -> str:
         """Where the unit's file lies, or would."""
-        return str(self._directory / unit)
+        return f"{self._directory}/{unit}"  # a thousand units are some thousand of these
 
     def owns(self, unit: UnitName, fragment: str) -> bool:
         """Whether the path, as systemd tells it, is that of the unit's file here."""
@@ -133,13 +133,13 @@ class LocalUnits:
         """Put the author's text in place; what was noted of other contents is void."""
         old = self._units.get(unit, LocalUnit(unit=unit)).note
         asked = requirements_of(unit, file)
-        with _translated("write", self._directory / unit):
+        with _translated("write", self.path(unit)):
             self._make()
             if old is not None and old.hash != file.hash:
                 self._drop_note(unit)
             self._bind(unit, file if asked.is_fenced else None)
             _replace(self._directory, unit, file.text.encode())
-            self._seen[unit] = _stamp(os.stat(self._directory / unit))
+            self._seen[unit] = _stamp(os.stat(self.path(unit)))
         self._set(unit, file=file, hash=file.hash, requirements=asked)
 
     def note(self, unit: UnitName, note: Note, *, passing: bool = False) -> None:
@@ -148,14 +148,14 @@ class LocalUnits:
         Should fleetd end before the next step is noted, it is as if this one had not been.
         """
         if not passing:
-            with _translated("write", self._notes / unit):
+            with _translated("write", self._note_path(unit)):
                 _replace(self._notes, unit, _encode_note(note, self._boot_id))
         self._set(unit, note=note)
 
     def remove(self, unit: UnitName) -> None:
         """Take away the unit's file and note; none is fine."""
-        with _translated("remove", self._directory / unit):
-            (self._directory / unit).unlink(missing_ok=True)
+        with _translated("remove", self.path(unit)):
+            _unlink(self.path(unit))
             self._bind(unit, None)
             self._drop_note(unit)
         self._seen.pop(unit, None)
@@ -217,8 +217,11 @@ class LocalUnits:
             if note is not None:
                 self._set(UnitName(name), note=note)
 
+    def _note_path(self, unit: UnitName) -> str:
+        return f"{self._notes}/{unit}"
+
     def _drop_note(self, unit: UnitName) -> None:
-        (self._notes / unit).unlink(missing_ok=True)
+        _unlink(self._note_path(unit))
         self._set(unit, note=None)
 
 
@@ -277,17 +280,21 @@ def _stamp(status: os.stat_result) -> tuple[int, int, int]:
 
 def _replace(directory: Path, name: str, data: bytes) -> None:
     """Write a whole file in one step; no fsync, since it need not outlive the machine's boot."""
-    folder = str(directory)  # a thousand units are some thousand of these: no paths are built
-    new = f"{folder}/{_NEW}"
+    new = f"{directory}/{_NEW}"
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
     with open(descriptor, "wb") as stream:
         os.fchmod(descriptor, 0o644)
         stream.write(data)
-    os.replace(new, f"{folder}/{name}")
+    os.replace(new, f"{directory}/{name}")
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 @contextlib.contextmanager
-def _translated(action: str, path: Path) -> Iterator[None]:
+def _translated(action: str, path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
