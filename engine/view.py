@@ -30,7 +30,18 @@ from fleet.machine import Cordon, Machine, MachineId, decode_cordon, decode_mach
 from fleet.names import UnitName, parse_name
 from fleet.snapshot import describe_malformed, split_key
 from fleet.states import TargetState, decode_state
-from fleet.store.port import Changes, Commit, Delete, Entry, Guard, LeaseId, Put, Snapshot, Store
+from fleet.store.port import (
+    Changes,
+    Commit,
+    Delete,
+    Entry,
+    Event,
+    Guard,
+    LeaseId,
+    Put,
+    Snapshot,
+    Store,
+)
 from fleet.sync.wanted import decode_wanted
 
 UNREADABLE = "its record in the store is malformed: destroy it and submit it again"
@@ -293,6 +304,7 @@ class LeaderStore:
     def __init__(self, store: Store, keys: Keys) -> None:
         self._store = store
         self._keys = keys
+        self._heavy = (keys.files, keys.pending_change)
         self.decisive = 0
 
     async def read(self, *prefixes: str) -> Snapshot:
@@ -307,12 +319,15 @@ class LeaderStore:
             async for changes in watch:
                 kept = [e for e in changes.events if not e.key.startswith(self._keys.events)]
                 self.decisive += any(not e.key.startswith(self._keys.states) for e in kept)
-                light = (replace(e, entry=e.entry and self._light(e.entry)) for e in kept)
-                yield Changes(changes.revision, tuple(light))
+                yield Changes(changes.revision, tuple(map(self._light_event, kept)))
+
+    def _light_event(self, event: Event) -> Event:
+        entry = event.entry
+        light = entry and self._light(entry)
+        return event if light is entry else replace(event, entry=light)
 
     def _light(self, entry: Entry) -> Entry:
-        heavy = (self._keys.files, self._keys.pending_change)
-        return replace(entry, value=b"") if entry.key.startswith(heavy) else entry
+        return replace(entry, value=b"") if entry.key.startswith(self._heavy) else entry
 
     async def commit(self, guards: Sequence[Guard], operations: Sequence[Put | Delete]) -> Commit:
         return await self._store.commit(guards, operations)
