@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 
 # How long a new follower waits for the copy to be as new as the store.
 JOIN_S = 5.0
+# How long the copy is kept when nobody follows any more: commands come one after the other.
+LINGER_S = 10.0
 # With more units than this it costs less to read all records than to name each.
 _FEW = 32
 # While changes keep coming, more and more are gathered before the next word: a storm of them is
@@ -197,6 +199,7 @@ class Following:
         self._registry = registry
         self._followers: set[Follower] = set()
         self._copy: _Copy | None = None
+        self._lingering: asyncio.Task[None] | None = None
         self._closed: Unavailable | None = None
 
     def __len__(self) -> int:
@@ -212,25 +215,35 @@ class Following:
         """Follow these units, or all of them; raises Unavailable if the store cannot be read."""
         if self._closed is not None:
             raise self._closed
-        if self._copy is None:
-            self._copy = _Copy(self._registry, self._followers)
+        if self._lingering is not None:
+            self._lingering.cancel()
+        # A copy that is only just being made cannot be older than whoever has it made.
+        doubted = units
+        if self._copy is None or self._copy.has_ended:
+            self._copy, doubted = _Copy(self._registry, self._followers), frozenset()
         copy = self._copy
         follower = Follower(copy.stories, units)
         self._followers.add(follower)
         try:
-            await copy.catch_up(await self._records(units), units)
+            await copy.catch_up(await self._records(doubted), doubted)
             follower.touch(copy.stories.units if units is None else units)
             yield follower
         finally:
             self._followers.discard(follower)
             if not self._followers:
-                await self._drop_copy()
+                self._lingering = asyncio.create_task(self._linger(), name="api-following-end")
+
+    async def _linger(self) -> None:
+        await asyncio.sleep(LINGER_S)
+        await self._drop_copy()
 
     async def close(self, failure: Unavailable) -> None:
         """Send everybody away with this reason, and whoever comes later too."""
         self._closed = failure
         for follower in self._followers:
             follower.fail(failure)
+        if self._lingering is not None:
+            self._lingering.cancel()
         await self._drop_copy()
 
     async def _drop_copy(self) -> None:
@@ -242,7 +255,8 @@ class Following:
         keys, store = self._registry.keys, self._registry.store
         if units is None or len(units) > _FEW:
             return await store.read(keys.units)
-        return await store.read(*(keys.unit(unit) for unit in sorted(units)))
+        wanted = [keys.unit(unit) for unit in sorted(units)]
+        return await store.read(*wanted or [keys.engine])
 
 
 class _Copy:
@@ -255,6 +269,11 @@ class _Copy:
         self._followers = followers
         self._arrived = asyncio.Condition()
         self._keeper = asyncio.create_task(self._keep(), name="api-following")
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is kept no more, be it closed or because that failed."""
+        return self._keeper.done()
 
     async def catch_up(self, snapshot: Snapshot, units: frozenset[UnitName] | None) -> None:
         """Wait until the copy knows what the snapshot says of the units; raises Unavailable."""

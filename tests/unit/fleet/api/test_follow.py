@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from fleet.api.follow import JOIN_S, Following, Stories
+from fleet.api.follow import JOIN_S, LINGER_S, Following, Stories
 from fleet.api.reports import UnitReport
 from fleet.cluster import Assignment, Refusal
 from fleet.errors import NotFound, Unavailable
@@ -164,7 +164,7 @@ async def test_newcomer_is_told_of_what_it_has_just_done() -> None:
             assert not any(told.exists for told in await third.changes(1))
 
 
-async def test_copy_is_kept_only_while_somebody_follows() -> None:
+async def test_copy_is_kept_while_somebody_follows_and_a_while_longer() -> None:
     registry = a_registry()
     store = registry.store
     assert isinstance(store, MemoryStore)
@@ -172,6 +172,13 @@ async def test_copy_is_kept_only_while_somebody_follows() -> None:
     async with following.join(frozenset({A})), following.join(frozenset({B})):
         await asyncio.sleep(0.1)
         assert (len(following), store.watchers) == (2, 1)
+    await asyncio.sleep(LINGER_S / 2)
+    assert (len(following), store.watchers) == (0, 1)
+    async with following.join(frozenset({A})) as follower:
+        assert named(await follower.changes(AGES_S)) == [A]
+        await asyncio.sleep(2 * LINGER_S)
+        assert store.watchers == 1
+    await asyncio.sleep(2 * LINGER_S)
     assert (len(following), store.watchers) == (0, 0)
     async with following.join(frozenset({A})) as follower:
         assert named(await follower.changes(AGES_S)) == [A]
@@ -248,6 +255,26 @@ async def test_copy_that_never_arrives_is_given_up() -> None:
         async with Following(Registry(Stuck(), KEYS)).join(frozenset({A})):
             pass
     assert asyncio.get_running_loop().time() - begun_s == pytest.approx(JOIN_S)
+
+
+async def test_copy_that_failed_is_not_what_the_next_newcomer_gets() -> None:
+    class Faulty(MemoryStore):
+        """Fails in a way that nobody foresaw, when all is read for the first time."""
+
+        faults = 1
+
+        async def read(self, *prefixes: str):  # type: ignore[no-untyped-def]
+            if len(prefixes) > 1 and self.faults:
+                self.faults -= 1
+                raise RuntimeError("a fault")
+            return await super().read(*prefixes)
+
+    following = Following(Registry(Faulty(), KEYS))
+    with pytest.raises(Unavailable, match="have not arrived"):
+        async with following.join(frozenset({A})):
+            pass
+    async with following.join(frozenset({A})) as follower:
+        assert named(await follower.changes(AGES_S)) == [A]
 
 
 async def test_stories_name_the_units_that_a_change_touches() -> None:
