@@ -155,20 +155,32 @@ class Cluster:
 
     def machine_of(self, unit: UnitName) -> MachineId | None:
         """The machine a unit is scheduled on; None for a global unit and an unscheduled one."""
-        record = self.units.get(unit)
-        if record is None or record.is_global:
-            return None
-        return next((row.machine for row in self.assignments_of(unit)), None)
+        staying = (row.machine for row in self.assignments_of(unit))
+        return home_of(self.units.get(unit), staying)
 
     def home_state(self, unit: UnitName) -> UnitState | None:
         """What the machine it is scheduled on says of a unit; None for a global one."""
-        machine = self.machine_of(unit)
-        return next((state for state in self.states_of(unit) if state.machine == machine), None)
+        return state_at(self.machine_of(unit), self.states_of(unit))
 
     def current_state(self, unit: UnitName) -> TargetState:
         """How far a unit has come on the machine it is scheduled on."""
         state = self.home_state(unit)
         return state.current if state else TargetState.INACTIVE
+
+
+def home_of(record: UnitRecord | None, staying: Iterable[MachineId]) -> MachineId | None:
+    """The machine a unit is scheduled on, given those that it has rows on which are to stay."""
+    if record is None or record.is_global:
+        return None
+    return next(iter(staying), None)
+
+
+def state_at(machine: MachineId | None, states: Iterable[UnitState]) -> UnitState | None:
+    """What that machine says of a unit, among what all of them say."""
+    for state in states:
+        if state.machine == machine:
+            return state
+    return None
 
 
 _Row = TypeVar("_Row", Assignment, UnitState)

@@ -63,9 +63,9 @@ def parse_name(text: str) -> UnitName:
         raise InvalidName(f'invalid unit type: "{suffix}" in {text!r}')
     if "@" in text and suffix not in TEMPLATE_TYPES:
         raise InvalidName(f'invalid unit type for template: "{suffix}" in {text!r}')
-    for letter in stem:
-        if letter not in _LETTERS:
-            raise InvalidName(f"invalid character '{letter}' in unit name {text!r}")
+    if not _LETTERS.issuperset(stem):
+        letter = next(letter for letter in stem if letter not in _LETTERS)
+        raise InvalidName(f"invalid character '{letter}' in unit name {text!r}")
     if text.startswith("@"):
         raise InvalidName(f'unit name cannot start in "@": {text!r}')
     if not stem:

@@ -154,11 +154,37 @@ def split_key(rest: str) -> tuple[str, str]:
     return machine, name
 
 
+# What a key, of which only the end is given, and its value say; each raises MALFORMED.
+
+
+def read_unit(rest: str, entry: Entry) -> UnitRecord:
+    """The record, without the revisions of its entry."""
+    return decode_unit(UnitName(rest), entry.value)
+
+
+def read_assignment(rest: str, entry: Entry) -> Assignment:
+    """The row, without the revision of its entry."""
+    machine, unit = split_key(rest)
+    return decode_assignment(MachineId(machine), UnitName(unit), entry.value)
+
+
+def read_state(rest: str, entry: Entry) -> UnitState:
+    machine, unit = split_key(rest)
+    return _decode_state(UnitName(unit), MachineId(machine), entry.value)
+
+
+@functools.lru_cache(maxsize=16384)
+def _decode_state(unit: UnitName, machine: MachineId, value: bytes) -> UnitState:
+    return decode_state(parse_name(unit), machine, json.loads(value))
+
+
+def read_refusal(rest: str, entry: Entry) -> Refusal:
+    return decode_refusal(parse_name(rest), entry)
+
+
 def _read_unit(draft: _Draft, rest: str, entry: Entry) -> None:
-    name = UnitName(rest)
-    draft.units[name] = replace(
-        decode_unit(name, entry.value), revision=entry.modified, created=entry.created
-    )
+    record = read_unit(rest, entry)
+    draft.units[record.name] = replace(record, revision=entry.modified, created=entry.created)
 
 
 def _read_machine(draft: _Draft, rest: str, entry: Entry) -> None:
@@ -175,24 +201,16 @@ def _read_metadatum(draft: _Draft, rest: str, entry: Entry) -> None:
 
 
 def _read_assignment(draft: _Draft, rest: str, entry: Entry) -> None:
-    machine, unit = split_key(rest)
-    row = decode_assignment(MachineId(machine), UnitName(unit), entry.value)
-    draft.schedule.append(replace(row, revision=entry.modified))
-
-
-@functools.lru_cache(maxsize=16384)
-def _decode_state(unit: UnitName, machine: MachineId, value: bytes) -> UnitState:
-    return decode_state(parse_name(unit), machine, json.loads(value))
+    draft.schedule.append(replace(read_assignment(rest, entry), revision=entry.modified))
 
 
 def _read_state(draft: _Draft, rest: str, entry: Entry) -> None:
-    machine, unit = split_key(rest)
-    draft.states.append(_decode_state(UnitName(unit), MachineId(machine), entry.value))
+    draft.states.append(read_state(rest, entry))
 
 
 def _read_refusal(draft: _Draft, rest: str, entry: Entry) -> None:
-    unit = parse_name(rest)
-    draft.refusals[unit] = decode_refusal(unit, entry)
+    refusal = read_refusal(rest, entry)
+    draft.refusals[refusal.unit] = refusal
 
 
 def _read_file(draft: _Draft, rest: str, entry: Entry) -> None:

@@ -119,7 +119,7 @@ def encode_state(state: UnitState) -> dict[str, Any]:
     """The state as stored under its key, which itself names unit and machine."""
     document = {
         "hash": state.hash,
-        "current": state.current.value,
+        "current": state.current,
         "load": state.load,
         "active": state.active,
         "sub": state.sub,
@@ -130,7 +130,7 @@ def encode_state(state: UnitState) -> dict[str, Any]:
         "journal": list(state.journal),
     }
     if state.health:
-        document |= {"health": state.health.value, "health_reason": state.health_reason}
+        document |= {"health": state.health, "health_reason": state.health_reason}
     return document
 
 
@@ -149,6 +149,6 @@ def decode_state(unit: UnitName, machine: MachineId, document: Mapping[str, Any]
         result=str(document.get("result", "")),
         exit_status=str(document.get("exit_status", "")),
         journal=tuple(str(line) for line in document.get("journal", ())),
-        health=Health(document.get("health", "")),
+        health=Health(document["health"]) if "health" in document else Health.NOT_ASKED,
         health_reason=str(document.get("health_reason", "")),
     )

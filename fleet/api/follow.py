@@ -1,8 +1,7 @@
 """Following units: whoever asks for some is told at once how they are, and then of every change.
 
 Theory of operation. While anybody follows, one Mirror copies the parts of the store that make up a
-unit's story. `Stories` (pure) finds out which units a new copy changed, and tells one unit's story
-from its own few entries, so that the price of a change does not depend on the cluster's size. Each
+unit's story, and `fleet.api.stories` finds out whose story a new copy changed, and tells it. Each
 follower has the set of units that it has yet to be told of: a slow one misses steps, never the end,
 and costs no more memory. What a follower is told first is never older than the store was when it
 came: who has just changed a unit and follows it then is not told how it was before.
@@ -11,19 +10,16 @@ came: who has just changed a unit and follows it then is not told how it was bef
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping
-from dataclasses import replace
+from collections.abc import AsyncIterator, Collection
 
-from fleet.api.reports import UnitReport, report
-from fleet.cluster import Cluster
+from fleet.api.reports import UnitReport
+from fleet.api.stories import Stories
 from fleet.errors import Unavailable
-from fleet.keys import Keys
 from fleet.names import UnitName
 from fleet.pace import Pace
 from fleet.registry import Registry
-from fleet.snapshot import decode_cluster
 from fleet.store.mirror import Mirror
-from fleet.store.port import Entry, Snapshot
+from fleet.store.port import Snapshot
 
 _log = logging.getLogger(__name__)
 
@@ -38,112 +34,6 @@ _FEW = 32
 _FIRST_REST_S = 0.005
 _REST_PER_UNIT_S = 0.001
 _LONGEST_REST_S = 0.25
-
-
-class Stories:
-    """The units' stories in one copy of the store after another."""
-
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
-        self._entries: dict[str, Entry] = {}
-        self._of_unit: dict[UnitName, set[str]] = {}
-        self._shared = Cluster()
-        self.revision = -1
-
-    @property
-    def prefixes(self) -> tuple[str, ...]:
-        """What has to be copied; all of it lies under the root."""
-        keys = self._keys
-        return (
-            keys.units,
-            keys.schedule,
-            keys.states,
-            keys.refusals,
-            keys.machines,
-            keys.engine,
-            keys.pending_change,
-        )
-
-    @property
-    def units(self) -> frozenset[UnitName]:
-        """All units of which there is anything to tell."""
-        return frozenset(self._of_unit)
-
-    def take_in(
-        self, entries: Mapping[str, Entry], revision: int, among: Collection[str] | None = None
-    ) -> frozenset[UnitName]:
-        """Look at a newer copy, and say whose story may have changed.
-
-        What changed is looked for `among` these keys, as far as they are known, else among all.
-        """
-        searched = self._entries.keys() | entries.keys() if among is None else among
-        changed = {key for key in searched if self._take(key, entries.get(key))}
-        self.revision = revision
-        shared = {key for key in changed if key.startswith(self._shared_prefixes)}
-        touched: set[UnitName] = set()
-        for key in changed - shared:
-            unit = UnitName(key.rpartition("/")[2])
-            touched.add(unit)
-            self._index(unit, key, is_there=key in self._entries)
-        if shared:
-            self._read_shared()
-            touched |= self._of_unit.keys()
-        return frozenset(touched)
-
-    def _take(self, key: str, entry: Entry | None) -> bool:
-        """Have this under the key; whether it is news."""
-        old = self._entries.get(key)
-        if old is entry or old == entry:  # mostly they are one and the same, seen at once
-            return False
-        if entry is None:
-            del self._entries[key]
-        else:
-            self._entries[key] = entry
-        return True
-
-    def tell(self, unit: UnitName) -> UnitReport:
-        """The unit's story, whether there is such a unit or not."""
-        own = [self._entries[key] for key in self._of_unit.get(unit, ())]
-        cluster = decode_cluster(self._keys, own, self.revision)
-        shared = self._shared
-        seen = replace(cluster, machines=shared.machines, leader=shared.leader, hold=shared.hold)
-        return report(seen, unit)
-
-    def is_as_new_as(self, snapshot: Snapshot, units: frozenset[UnitName] | None) -> bool:
-        """Whether nothing that the snapshot says of these units' records, or of all, is news."""
-        if self.revision < 0 or self.revision >= snapshot.revision:
-            return self.revision >= 0
-        prefix = self._keys.units
-        if units is None:
-            keys = snapshot.entries.keys() | {k for k in self._entries if k.startswith(prefix)}
-        else:
-            keys = {self._keys.unit(unit) for unit in units}
-        for key in keys:
-            there, here = snapshot.entries.get(key), self._entries.get(key)
-            if there is None and here is not None:
-                return False
-            if there is not None and (here is None or here.modified < there.modified):
-                return False
-        return True
-
-    def _index(self, unit: UnitName, key: str, *, is_there: bool) -> None:
-        keys = self._of_unit.setdefault(unit, set())
-        if is_there:
-            keys.add(key)
-        else:
-            keys.discard(key)
-        if not keys:
-            del self._of_unit[unit]
-
-    @property
-    def _shared_prefixes(self) -> tuple[str, ...]:
-        """What every unit's story speaks of: machines, the leader, a hold."""
-        return (self._keys.machines, self._keys.engine)
-
-    def _read_shared(self) -> None:
-        prefixes = self._shared_prefixes
-        entries = [entry for key, entry in self._entries.items() if key.startswith(prefixes)]
-        self._shared = decode_cluster(self._keys, entries, self.revision)
 
 
 class Follower:

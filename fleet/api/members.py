@@ -13,10 +13,12 @@ from fleet.states import TargetState, parse_target
 
 Document = dict[str, Any]
 
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
 
 def render(document: object) -> bytes:
     """The document as it goes over the wire: compact, keys in alphabetical order."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    return _encoder.encode(document).encode()
 
 
 def parse(body: bytes) -> object:
@@ -52,6 +54,8 @@ def text_of(document: Mapping[str, Any], member: str) -> str:
         return ""
     if not isinstance(value, str):
         raise InvalidRequest(f"unable to decode body: {member} has to be a JSON string")
+    if value.isascii():
+        return value
     try:
         value.encode()
     except UnicodeEncodeError as error:

@@ -5,16 +5,12 @@ They are ours; fleet 1.0 had none.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from fleet.api.members import Document, array, mapping, number_of, present, target_of, text_of
 from fleet.errors import MALFORMED, InvalidRequest
 from fleet.machine import MachineId
 from fleet.names import UnitName
 from fleet.states import TargetState, UnitState, decode_state, encode_state
-
-if TYPE_CHECKING:
-    from fleet.cluster import Cluster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,58 +51,20 @@ class UnitReport:
     fence_until_s: float = 0.0
 
 
-def report(cluster: "Cluster", name: UnitName) -> UnitReport:
-    """What the cluster says of a unit, whether it is there or not."""
-    record = cluster.units.get(name)
-    refusal = cluster.refusals.get(name)
-    reasons = dict(sorted(refusal.reasons.items())) if refusal else {}
-    states = cluster.states_of(name)
-    rows = tuple(row for row in cluster.schedule if row.unit == name)
-    spoken_of = [*(row.machine for row in rows), *(s.machine for s in states), *reasons]
-    machines = cluster.machines
-    known = sorted({MachineId(text) for text in spoken_of} & machines.keys())
-    hold = cluster.current_hold
-    is_held = hold is not None and any(
-        row.machine in hold.machines for row in cluster.assignments_of(name)
-    )
-    return UnitReport(
-        name=name,
-        exists=record is not None,
-        hash=record.hash if record else "",
-        desired=record.target if record else None,
-        current=cluster.current_state(name),
-        machine=cluster.machine_of(name),
-        is_global=record.is_global if record else False,
-        states=states,
-        assignments=tuple(
-            ReportedAssignment(
-                machine=row.machine, target=row.target, leaving=row.leaving, reason=row.reason
-            )
-            for row in rows
-        ),
-        refusals=reasons,
-        addresses={machine: machines[machine].address for machine in known},
-        leaderless=cluster.leader is None,
-        hold=hold.reason if hold and is_held else "",
-        fence=reasons.get("", "") if refusal and refusal.is_fenced else "",
-        fence_until_s=refusal.until_s if refusal else 0.0,
-    )
-
-
 def encode_report(told: UnitReport) -> Document:
     return present(
         name=told.name,
         exists=told.exists,
         hash=told.hash,
-        desiredState=told.desired and told.desired.value,
-        currentState=told.current.value,
+        desiredState=told.desired,
+        currentState=told.current,
         machineID=told.machine,
         isGlobal=told.is_global,
         states=[{"machineID": state.machine, **encode_state(state)} for state in told.states],
         assignments=[
             present(
                 machineID=row.machine,
-                targetState=row.target.value,
+                targetState=row.target,
                 leaving=row.leaving,
                 reason=row.reason,
             )

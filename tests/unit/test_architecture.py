@@ -55,6 +55,7 @@ _PURE = (
     "fleet/api/members.py",
     "fleet/api/reports.py",
     "fleet/api/schema.py",
+    "fleet/api/stories.py",
     "agent/plan.py",
     "agent/wire.py",
     "engine/board.py",

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from fleet.api.follow import JOIN_S, LINGER_S, Following, Stories
+from fleet.api.follow import JOIN_S, LINGER_S, Following
 from fleet.api.reports import UnitReport
 from fleet.cluster import Assignment, Refusal
-from fleet.errors import NotFound, Unavailable
+from fleet.errors import Unavailable
 from fleet.hold import Hold, encode_hold
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId
@@ -15,7 +15,7 @@ from fleet.names import UnitName
 from fleet.registry import Registry, UnitChange
 from fleet.states import TargetState, UnitState
 from fleet.store.memory import MemoryStore
-from fleet.store.port import Delete, Entry, Put
+from fleet.store.port import Delete, Put
 from fleet.unit import parse_unit
 
 KEYS = Keys()
@@ -277,28 +277,6 @@ async def test_copy_that_failed_is_not_what_the_next_newcomer_gets() -> None:
         assert named(await follower.changes(AGES_S)) == [A]
 
 
-async def test_stories_name_the_units_that_a_change_touches() -> None:
-    registry = a_registry()
-    stories = Stories(KEYS)
-    await store_units(registry, A, B)
-
-    async def take_in() -> frozenset[UnitName]:
-        snapshot = await registry.store.read(*stories.prefixes)
-        return stories.take_in(snapshot.entries, snapshot.revision)
-
-    assert await take_in() == {A, B}
-    assert await take_in() == set()
-    await registry.store.commit([], [Put(KEYS.state(ONE, A), b"rubbish")])
-    assert await take_in() == {A}
-    assert stories.tell(A).exists
-    assert stories.tell(A).states == ()
-    await registry.store.commit([], [Delete(KEYS.unit(B))])
-    assert await take_in() == {B}
-    assert stories.units == {A}
-    with pytest.raises(NotFound):
-        await registry.destroy(B, by="test")
-
-
 async def test_storm_of_changes_is_told_in_its_outcome_and_a_few_changes_at_once() -> None:
     registry = a_registry()
     many = [UnitName(f"m{number}.service") for number in range(100)]
@@ -317,15 +295,3 @@ async def test_storm_of_changes_is_told_in_its_outcome_and_a_few_changes_at_once
         await assign(registry, many[2])
         assert named(await follower.changes(AGES_S)) == [many[2]]
         assert clock() == before_s
-
-
-def test_stories_find_what_changed_among_the_keys_they_are_given() -> None:
-    stories = Stories(KEYS)
-    record = Entry(key=KEYS.unit(A), value=b"{}", created=1, modified=1, lease=None)
-    other = Entry(key=KEYS.unit(B), value=b"{}", created=2, modified=2, lease=None)
-    assert stories.take_in({record.key: record}, 1) == {A}
-    both = {record.key: record, other.key: other}
-    assert stories.take_in(both, 2, [record.key]) == frozenset()
-    assert stories.take_in(both, 3, [other.key]) == {B}
-    assert stories.take_in({other.key: other}, 4, [record.key]) == {A}
-    assert stories.units == {B}

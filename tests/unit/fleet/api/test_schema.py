@@ -1,13 +1,12 @@
 """Documents: fleet 1.0's entities to the letter, ours on top, and nothing taken on trust."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from fleet.api.members import parse, render
-from fleet.api.reports import ReportedAssignment, UnitReport, decode_report, encode_report, report
+from fleet.api.reports import ReportedAssignment, UnitReport, decode_report, encode_report
 from fleet.api.schema import (
     ListedState,
     Unit,
@@ -23,12 +22,10 @@ from fleet.api.schema import (
     encode_page,
     encode_unit,
 )
-from fleet.cluster import Assignment, Cluster, Leader, Refusal, UnitRecord
 from fleet.errors import InvalidRequest, InvalidUnit
 from fleet.hold import Hold
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
-from fleet.options import Requirements
 from fleet.states import TargetState, UnitState
 from fleet.unit import UnitOption
 
@@ -205,89 +202,6 @@ def test_contents_that_cannot_be_a_unit_file_are_refused(unit: Unit) -> None:
         assert unit.file
 
 
-def test_report_tells_the_whole_story_of_a_unit() -> None:
-    cluster = Cluster(
-        units={WEB: UnitRecord(name=WEB, hash="abc", file="f", target=TargetState.LAUNCHED)},
-        machines={
-            ONE: Machine(id=ONE, address="10.0.0.1"),
-            TWO: Machine(id=TWO, address="10.0.0.2"),
-            THREE: Machine(id=THREE, address="10.0.0.3"),
-        },
-        schedule=tuple(
-            Assignment(
-                unit=WEB,
-                machine=machine,
-                hash="abc",
-                file="f",
-                target=TargetState.LAUNCHED,
-                reason="least loaded",
-                leaving=machine == TWO,
-            )
-            for machine in (ONE, TWO)
-        ),
-        states=(a_state(), a_state(TWO, "failed")),
-        refusals={WEB: Refusal(unit=WEB, reasons={"": "nowhere better"})},
-        leader=Leader(machine=ONE, created=1),
-    )
-    assert report(cluster, WEB) == UnitReport(
-        name=WEB,
-        exists=True,
-        hash="abc",
-        desired=TargetState.LAUNCHED,
-        current=TargetState.LAUNCHED,
-        machine=ONE,
-        states=(a_state(), a_state(TWO, "failed")),
-        assignments=(
-            ReportedAssignment(
-                machine=ONE, target=TargetState.LAUNCHED, leaving=False, reason="least loaded"
-            ),
-            ReportedAssignment(
-                machine=TWO, target=TargetState.LAUNCHED, leaving=True, reason="least loaded"
-            ),
-        ),
-        refusals={"": "nowhere better"},
-        addresses={ONE: "10.0.0.1", TWO: "10.0.0.2"},
-    )
-
-
-@pytest.mark.parametrize(
-    ("machines", "gone", "leaving", "told"),
-    [
-        pytest.param("2", "13", False, "they vanished", id="its machine is held"),
-        pytest.param("12", "13", False, "", id="its machine is back"),
-        pytest.param("1", "23", False, "", id="others are held"),
-        pytest.param("2", "13", True, "", id="it is on its way elsewhere"),
-    ],
-)
-def test_report_says_why_a_unit_of_a_held_machine_is_not_moved(
-    machines: str, gone: str, leaving: bool, told: str
-) -> None:
-    row = Assignment(
-        unit=WEB,
-        machine=MachineId("1"),
-        hash="abc",
-        file="f",
-        target=TargetState.LAUNCHED,
-        leaving=leaving,
-    )
-    hold = Hold(machines=frozenset(map(MachineId, gone)), until_s=9.0, reason="they vanished")
-    cluster = Cluster(
-        machines={MachineId(name): Machine(id=MachineId(name)) for name in machines},
-        schedule=(row,),
-        hold=hold,
-    )
-    assert report(cluster, WEB).hold == told
-
-
-def test_report_tells_what_a_fenced_unit_waits_for() -> None:
-    refusal = Refusal(unit=WEB, reasons={"": "it is fenced"}, is_fenced=True, until_s=9.0)
-    told = report(Cluster(refusals={WEB: refusal}), WEB)
-    assert (told.fence, told.fence_until_s) == ("it is fenced", 9.0)
-
-    other = report(Cluster(refusals={WEB: replace(refusal, is_fenced=False)}), WEB)
-    assert other.fence == ""
-
-
 def test_hold_is_read_as_it_was_written() -> None:
     hold = Hold(machines=frozenset({ONE, TWO}), until_s=1732155200.5, reason="they vanished")
     assert decode_hold(json.loads(render(encode_hold(hold)))) == hold
@@ -304,24 +218,6 @@ def test_malformed_hold_is_refused(document: Any) -> None:
 def test_malformed_event_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="an event"):
         decode_event({"at": "soon", "by": "", "unit": "", "what": ""})
-
-
-def test_report_of_a_unit_that_is_not_there_says_so() -> None:
-    assert report(Cluster(), WEB) == UnitReport(name=WEB, leaderless=True)
-
-
-def test_report_of_a_global_unit_names_no_machine() -> None:
-    record = UnitRecord(
-        name=WEB,
-        hash="abc",
-        file="f",
-        target=TargetState.LAUNCHED,
-        requirements=Requirements(is_global=True),
-    )
-    row = Assignment(unit=WEB, machine=ONE, hash="abc", file="f", target=TargetState.LAUNCHED)
-    told = report(Cluster(units={WEB: record}, schedule=(row,), states=(a_state(),)), WEB)
-    assert (told.is_global, told.machine, told.current) == (True, None, TargetState.INACTIVE)
-    assert [row.machine for row in told.assignments] == [ONE]
 
 
 def test_report_is_read_as_it_was_written() -> None:
