@@ -33,13 +33,16 @@ class TargetState(StrEnum):
     LAUNCHED = "launched"
 
 
+_TARGETS = {target.value: target for target in TargetState}
+
+
 def parse_target(text: str) -> TargetState:
     """The target state of that name; raises InvalidRequest."""
-    try:
-        return TargetState(text)
-    except ValueError:
+    target = _TARGETS.get(text)
+    if target is None:
         known = ", ".join(TargetState)
-        raise InvalidRequest(f"invalid target state {text!r}: use one of {known}") from None
+        raise InvalidRequest(f"invalid target state {text!r}: use one of {known}")
+    return target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +143,7 @@ def decode_state(unit: UnitName, machine: MachineId, document: Mapping[str, Any]
         unit=unit,
         machine=machine,
         hash=str(document["hash"]),
-        current=TargetState(document["current"]),
+        current=parse_target(document["current"]),
         load=str(document["load"]),
         active=str(document["active"]),
         sub=str(document["sub"]),
