@@ -25,7 +25,7 @@ FILE = parse_unit("[Service]\nExecStart=/bin/sleep infinity\n")
 WRITTEN = LocalUnit(unit=UNIT, file=FILE, hash=FILE.hash)
 LINKED = replace(WRITTEN, note=Note(hash=FILE.hash))
 LAUNCHED = replace(WRITTEN, note=Note(hash=FILE.hash, launched=True))
-KNOWN = {UNIT: f"/run/systemd/system/{UNIT}"}
+KNOWN: dict[str, str] = {UNIT: f"/run/systemd/system/{UNIT}"}
 WAITS = Trouble(reason="waiting until old.service is gone from here")
 VAIN = Trouble(reason="it was linked in vain", refused=True)
 
