@@ -25,11 +25,15 @@ from agent.systemd import Systemd, SystemdState
 from fleet.errors import FleetError
 from fleet.machine import MachineId
 from fleet.names import UnitName
+from fleet.pace import Pace
 from fleet.states import TargetState
 
 _log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
+# systemd tells of each step by itself: in a storm of them many share a look.
+PAUSE_S = 0.002
+LONGEST_PAUSE_S = 0.05
 READERS = 4
 # A start or stop is told of when it is over, or when it has been under way for this long, the
 # longer the more there are: each word costs the whole cluster, and most are over in a moment.
@@ -90,6 +94,7 @@ class Reporter:
         self._look = look
         self._health = HealthChecks(systemd, local, changed=self._touch_one)
         self._touched: set[UnitName] = set()
+        self._pace = Pace(first_s=PAUSE_S, longest_s=LONGEST_PAUSE_S)
         self._news = asyncio.Event()
         self._settling = Patience(self._touch_one)
         self._jobs = Patience(self._touch_one)
@@ -108,14 +113,17 @@ class Reporter:
             while True:
                 await self._news.wait()
                 self._news.clear()
-                await self._report()
+                self._pace.news(_now_s())
+                touched = await self._report()
+                await asyncio.sleep(self._pace.spoke(_now_s(), touched))
         finally:
             for task in self._reading.values():
                 task.cancel()
             await asyncio.gather(*self._reading.values(), return_exceptions=True)
             await self._health.close()
 
-    async def _report(self) -> None:
+    async def _report(self) -> int:
+        """Compose what there is to say of the units that were touched, and say how many were."""
         touched, self._touched = self._touched, set()
         here = [unit for unit in touched if self._look(unit) is not None]
         try:
@@ -124,7 +132,7 @@ class Reporter:
             _log.info("states wait for systemd: %s", error)
             await asyncio.sleep(RETRY_S)
             self.touch(touched)
-            return
+            return 0
         for unit in touched:
             look = self._look(unit)
             if look is None:
@@ -135,6 +143,7 @@ class Reporter:
                 self._publisher.drop(unit)
             elif unit in states:
                 self._report_unit(look, states[unit])
+        return len(touched)
 
     def _report_unit(self, look: Look, state: SystemdState) -> None:
         unit = state.unit
@@ -186,7 +195,7 @@ class Reporter:
         if known is None:
             return False
         loops = state.active != "failed"
-        now_s = asyncio.get_running_loop().time()
+        now_s = _now_s()
         return known.about == _about(state) or (loops and now_s - known.at_s < JOURNAL_PAUSE_S)
 
     async def _read_journal(self, state: SystemdState) -> None:
@@ -194,8 +203,7 @@ class Reporter:
         try:
             async with self._readers:
                 lines = await self._systemd.journal_tail(unit, JOURNAL_LINES)
-            now_s = asyncio.get_running_loop().time()
-            self._journals[unit] = _Lines(about=_about(state), at_s=now_s, lines=lines)
+            self._journals[unit] = _Lines(about=_about(state), at_s=_now_s(), lines=lines)
         finally:
             self._reading.pop(unit, None)
         self.touch((unit,))
@@ -213,3 +221,7 @@ def _is_on_its_way(look: Look, state: SystemdState) -> bool:
 
 def _about(state: SystemdState) -> tuple[str, float, str]:
     return state.active, state.since_s, state.invocation
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
