@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from functools import partial
 
-from engine.lanes import Lane, Rank
+from engine.lanes import Lane, Level
 from engine.neighbours import Place, Units, by_name, near
 from engine.reasons import short
 from engine.traits import Likes, Traits, likes_of
@@ -186,31 +186,31 @@ class Board:
 
     # Where a unit may go
 
-    def rank(self, templates: Templates, machine: MachineId) -> Rank:
-        """What machines are tried by, the lowest first."""
+    def level(self, templates: Templates, machine: MachineId) -> Level:
+        """What machines are tried by, the lowest first, and the lowest id first on one level."""
         alike = 0
         for template in templates:
             alike += self._instances.get(template, _NOBODY).get(machine, 0)
-        return alike, len(self._places[machine].staying), machine
+        return alike, len(self._places[machine].staying)
 
     def first(
         self, group: Units, templates: Templates, accepts: Callable[[MachineId], bool]
     ) -> MachineId | None:
-        """The first machine in order of rank that is accepted.
+        """The first machine in order of level, then of id, that is accepted.
 
         Those are left out that are not what the units ask for, or lack units that they follow.
         """
-        rank = partial(self.rank, templates)
+        level = partial(self.level, templates)
         few = self._few(group)
         if few is not None:
-            return next(filter(accepts, sorted(few, key=rank)), None)
+            return next(filter(accepts, sorted(sorted(few), key=level)), None)
         fit = self._fit(group)
         if not templates:
             return fit.lanes[()].first(accepts)
         with_alike = [self._instances.get(template, _NOBODY) for template in templates]
         if sum(map(len, with_alike)) * _CROWDED_PART > len(fit.machines):
             if templates not in fit.lanes:
-                fit.lanes[templates] = Lane(fit.machines, rank)
+                fit.lanes[templates] = Lane(fit.machines, level)
             return fit.lanes[templates].first(accepts)
         crowd = set().union(*with_alike)
         lane = fit.lanes[()]
@@ -218,7 +218,7 @@ class Board:
             return lane.first(accepts)
         found = lane.first(lambda machine: machine not in crowd and accepts(machine))
         if found is None:
-            rest = sorted(crowd & fit.machines, key=rank)
+            rest = sorted(sorted(crowd & fit.machines), key=level)
             found = next(filter(accepts, rest), None)
         return found
 
@@ -239,12 +239,12 @@ class Board:
         templates: Templates,
         accepts: Callable[[MachineId], bool],
     ) -> MachineId | None:
-        """Like `first`, with the wishes before the rank, which costs a look at every machine."""
+        """Like `first`, with the wishes before the level, which costs a look at every machine."""
 
-        def rank(machine: MachineId) -> tuple[WishRank, Rank]:
-            return wishes.rank(self._places[machine].machine), self.rank(templates, machine)
+        def rank(machine: MachineId) -> tuple[WishRank, Level]:
+            return wishes.rank(self._places[machine].machine), self.level(templates, machine)
 
-        return next(filter(accepts, sorted(self.suiting(group), key=rank)), None)
+        return next(filter(accepts, sorted(sorted(self.suiting(group)), key=rank)), None)
 
     def speaks_for(self, machine: MachineId, wishes: Wishes) -> tuple[str, ...]:
         """What of the wishes speaks for the machine."""
@@ -274,7 +274,7 @@ class Board:
                 self._fits.clear()
             machines = set.intersection(*map(self._traits.liked, likes))
             fit = self._fits[likes] = _Fit(tuple(group.values()), machines)
-            fit.lanes[()] = Lane(machines, partial(self.rank, ()))
+            fit.lanes[()] = Lane(machines, partial(self.level, ()))
         return fit
 
     def unsuited(self, group: Units) -> Counter[str]:

@@ -62,7 +62,7 @@ def choose(
         return Choice(reasons=_why_not(board, group, verdicts))
     told = board.speaks_for(found, wishes) if wishes else ()
     template = templates[0] if templates else None
-    why = _why(found, template, *board.rank(templates, found)[:2], told)
+    why = _why(found, template, *board.level(templates, found), told)
     return Choice(machine=found, why=why, displaces=verdicts[found].displaces)
 
 
