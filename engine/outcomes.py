@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from engine.board import Board
 from engine.facts import Facts
@@ -29,8 +30,7 @@ class Settlement:
     stuck: dict[UnitName, Mapping[str, str]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """Where a unit is to run, on which machines its rows stay as they are while it moves away, and
     why it runs nowhere if it does."""
 

@@ -246,7 +246,7 @@ def _with_failure(outcome: Outcome, reason: str | None) -> Outcome:
     """The outcome, with why the unit keeps its old contents if it does and runs."""
     if reason is None or outcome.refusal is not None:
         return outcome
-    return replace(outcome, refusal={"": reason})
+    return outcome._replace(refusal={"": reason})
 
 
 def _at_stake(facts: Facts) -> frozenset[MachineId]:

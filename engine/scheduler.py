@@ -9,7 +9,8 @@ takes no newcomers.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from engine.board import Board, template_of
 from engine.neighbours import Units
@@ -20,14 +21,13 @@ from fleet.machine import MachineId
 from fleet.names import UnitName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Choice(NamedTuple):
     """The machine chosen and why, and the units that make room; or each machine's reason."""
 
     machine: MachineId | None = None
     why: str = ""
     displaces: tuple[UnitName, ...] = ()
-    reasons: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, str] = MappingProxyType({})
 
 
 def choose(

@@ -137,12 +137,12 @@ class Settler:
 
     def _keep(self, reopened: Reopened) -> None:
         """Everybody who is somewhere and can be there stays."""
-        turns: set[Turn] = set()
-        for unit in (reopened.units | reopened.globals) & self._facts.wanted.keys():
+        units = (reopened.units | reopened.globals) & self._facts.wanted.keys()
+        by_age = sorted(units, key=self._facts.revisions.__getitem__)  # mostly in turn already
+        for unit in by_age:
             if unit not in self._turns:
                 self._turns[unit] = self._facts.relations.turn(unit, self._facts.revisions)
-            turns.add(self._turns[unit])
-        ordered = sorted(turns)
+        ordered = sorted(dict.fromkeys(self._turns[unit] for unit in by_age))
         for _, _, group in ordered:
             for unit in group:
                 self._lingering.recall(unit)

@@ -1,7 +1,7 @@
 """What a plan for the cluster is made of: tasks, each with its reason."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from fleet.cluster import Assignment, Refusal
 from fleet.machine import MachineId
@@ -29,8 +29,7 @@ class TaskKind(StrEnum):
 ORDER = {kind: place for place, kind in enumerate(TaskKind)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Task(NamedTuple):
     """One thing to do, and the sentence that says why.
 
     `row` is the row as it will be, or as it was for one removed; its `revision` is that of the row

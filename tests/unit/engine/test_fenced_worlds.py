@@ -95,7 +95,7 @@ class Model:
             return False
         self.revision += 1
         if task.row is not None and task.kind is not TaskKind.REMOVE:
-            task = replace(task, row=replace(task.row, revision=self.revision))
+            task = task._replace(row=replace(task.row, revision=self.revision))
         self.cluster = carried_out(self.cluster, [task])
         return True
 
