@@ -25,9 +25,9 @@ from agent.reporter import Look, Reporter
 from agent.systemd import Systemd, SystemdState
 from fleet.claims import Claims
 from fleet.cluster import Assignment
-from fleet.errors import FleetError, InvalidRequest, Unavailable
+from fleet.errors import FleetError, Unavailable
 from fleet.machine import Machine, MachineId
-from fleet.names import UnitName, parse_name
+from fleet.names import UnitName
 from fleet.registry import Registry
 from fleet.snapshot import decode_schedule
 from fleet.store.mirror import Mirror
@@ -257,19 +257,13 @@ class Agent:
     def _read_rows(self) -> dict[UnitName, Assignment]:
         """The rows of the schedule; one that makes no sense is reported and passed over."""
         entries = self._mirror.entries.values()
-        decoded, problems = decode_schedule(self._registry.keys, self._machine, entries)
-        rows = {}
-        for row in decoded:
-            try:
-                rows[parse_name(row.unit)] = row
-            except InvalidRequest as error:
-                problems.append(f"a row of the schedule is passed over: {error}")
+        rows, problems = decode_schedule(self._registry.keys, self._machine, entries)
         for problem in frozenset(problems) - self._problems:
             _log.warning("%s", problem)
         self._problems = frozenset(problems)
         if entries:
             self._last_row = self._mirror.revision
-        return rows
+        return {row.unit: row for row in rows}
 
     def _unreadable(self) -> frozenset[UnitName]:
         """The units of which there is a row that cannot be read."""

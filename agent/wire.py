@@ -4,6 +4,7 @@ Pure: bodies in, values out. Property names and their meaning are those of
 https://www.freedesktop.org/software/systemd/man/org.freedesktop.systemd1.html
 """
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -51,6 +52,7 @@ def unit_path(unit: str) -> str:
     return _UNIT_PATH + escape_label(unit)
 
 
+@functools.lru_cache(maxsize=4096)
 def unit_of_path(path: str | None) -> UnitName | None:
     """The unit of an object path, None if it is no unit's."""
     if path is None or not path.startswith(_UNIT_PATH):

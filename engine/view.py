@@ -153,11 +153,11 @@ class View:
         if entry is None:
             self.facts.drop_row(unit, machine)
             return
-        row = _unreadable_row(unit, machine)
+        row = _unreadable_row(unit, machine, entry.modified)
         try:
-            row = decode_assignment(machine, unit, entry.value)
+            row = decode_assignment(machine, unit, entry.value, entry.modified)
         finally:
-            self.facts.set_row(replace(row, revision=entry.modified))
+            self.facts.set_row(row)
 
     def _read_state(self, rest: str, entry: Entry | None) -> None:
         machine, unit = _split_place(rest)
@@ -290,8 +290,11 @@ def _unreadable_unit(unit: UnitName) -> UnitRecord:
     return UnitRecord(name=unit, hash="", file="", target=target, problem=UNREADABLE)
 
 
-def _unreadable_row(unit: UnitName, machine: MachineId) -> Assignment:
-    return Assignment(unit=unit, machine=machine, hash="", file="", target=TargetState.INACTIVE)
+def _unreadable_row(unit: UnitName, machine: MachineId, revision: int) -> Assignment:
+    target = TargetState.INACTIVE
+    return Assignment(
+        unit=unit, machine=machine, hash="", file="", target=target, revision=revision
+    )
 
 
 class LeaderStore:

@@ -254,7 +254,9 @@ def encode_assignment(row: Assignment) -> bytes:
 
 
 @functools.lru_cache(maxsize=16384)
-def decode_assignment(machine: MachineId, unit: UnitName, value: bytes) -> Assignment:
+def decode_assignment(
+    machine: MachineId, unit: UnitName, value: bytes, revision: int = 0
+) -> Assignment:
     """The row that was stored; raises MALFORMED (fleet/errors.py) if it cannot be read."""
     document = json.loads(value)
     return Assignment(
@@ -265,6 +267,7 @@ def decode_assignment(machine: MachineId, unit: UnitName, value: bytes) -> Assig
         target=TargetState(document["target"]),
         reason=str(document.get("reason", "")),
         leaving=bool(document.get("leaving", False)),
+        revision=revision,
     )
 
 

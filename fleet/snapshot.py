@@ -79,8 +79,7 @@ def decode_schedule(
     for entry in entries:
         try:
             unit = UnitName(entry.key.removeprefix(prefix))
-            row = decode_assignment(machine, unit, entry.value)
-            rows.append(replace(row, revision=entry.modified))
+            rows.append(decode_assignment(machine, unit, entry.value, entry.modified))
         except MALFORMED as error:
             problems.append(describe_malformed(entry.key, error))
     return rows, problems
@@ -163,9 +162,8 @@ def read_unit(rest: str, entry: Entry) -> UnitRecord:
 
 
 def read_assignment(rest: str, entry: Entry) -> Assignment:
-    """The row, without the revision of its entry."""
     machine, unit = split_key(rest)
-    return decode_assignment(MachineId(machine), UnitName(unit), entry.value)
+    return decode_assignment(MachineId(machine), UnitName(unit), entry.value, entry.modified)
 
 
 def read_state(rest: str, entry: Entry) -> UnitState:
@@ -201,7 +199,7 @@ def _read_metadatum(draft: _Draft, rest: str, entry: Entry) -> None:
 
 
 def _read_assignment(draft: _Draft, rest: str, entry: Entry) -> None:
-    draft.schedule.append(replace(read_assignment(rest, entry), revision=entry.modified))
+    draft.schedule.append(read_assignment(rest, entry))
 
 
 def _read_state(draft: _Draft, rest: str, entry: Entry) -> None:
