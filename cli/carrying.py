@@ -37,7 +37,7 @@ _GERUNDS = {
 class Cluster(Watched, Protocol):
     """The part of the API's client that the verbs need."""
 
-    async def units(self, *, texts: bool = False) -> Sequence[Unit]: ...
+    async def units(self, *, texts: bool = False, contents: bool = True) -> Sequence[Unit]: ...
 
     async def unit(self, name: UnitName) -> Unit: ...
 
@@ -73,28 +73,34 @@ async def each_unit(client: Cluster, names: Collection[UnitName]) -> dict[UnitNa
 
 
 async def stored_units(
-    client: Cluster, names: Collection[UnitName], *, texts: bool = False
+    client: Cluster, names: Collection[UnitName], *, texts: bool = False, contents: bool = True
 ) -> dict[UnitName, Unit]:
-    """Those of the units that exist, by name, with their authors' texts if those are wanted."""
+    """Those of the units that exist, by name, with their authors' texts if those are wanted.
+
+    Without `contents` they may lack all options but those of [X-Fleet].
+    """
     if len(names) <= _FEW:
         return await each_unit(client, names)
     wanted = set(names)
-    return {unit.name: unit for unit in await client.units(texts=texts) if unit.name in wanted}
+    stored = await client.units(texts=texts, contents=contents)
+    return {unit.name: unit for unit in stored if unit.name in wanted}
 
 
 async def selected_units(
-    client: Cluster, arguments: Sequence[str], *, templates: bool = False
+    client: Cluster, arguments: Sequence[str], *, templates: bool = False, contents: bool = False
 ) -> list[Unit]:
     """The stored units that the arguments mean, templates by pattern only if they are wanted.
+
+    Without `contents` they may lack all options but those of [X-Fleet].
 
     Raises InvalidRequest for malformed arguments.
     """
     check_arguments(arguments)
     if any(is_pattern(argument) for argument in arguments):
-        stored = {unit.name: unit for unit in await client.units()}
+        stored = {unit.name: unit for unit in await client.units(contents=contents)}
     else:
         names = dict.fromkeys(UnitName(complete_name(argument)) for argument in arguments)
-        stored = await stored_units(client, names)
+        stored = await stored_units(client, names, contents=contents)
     return [stored[name] for name in select(arguments, list(stored), templates=templates)]
 
 

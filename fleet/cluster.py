@@ -53,6 +53,11 @@ class UnitRecord:
     def is_global(self) -> bool:
         return self.requirements.is_global
 
+    @property
+    def own_options(self) -> tuple[UnitOption, ...]:
+        """The `[X-Fleet]` section as options of the unit file."""
+        return tuple(UnitOption(SECTION, *pair) for pair in self.options)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:

@@ -58,7 +58,7 @@ async def _remove(
         outcome = await client.apply([UnitChange(name=name, destroy=True) for name in names])
     except FleetError as error:
         try:
-            left = await stored_units(client, names)
+            left = await stored_units(client, names, contents=False)
         except FleetError:
             raise error from None
         return [name for name in names if name not in left], error

@@ -49,7 +49,7 @@ async def restart(
     files = [argument for argument in arguments if not is_pattern(argument)]
     if files:
         await bring(client, files, verb="submit", replace=False, patience=patience)
-    chosen = await selected_units(client, arguments)
+    chosen = await selected_units(client, arguments, contents=True)
     if not chosen:
         click.echo("Units not found in registry", err=True)
         return 0

@@ -104,11 +104,14 @@ class FleetClient:
         """The machines that are alive, by id, with what fleet 1.0 tells of them."""
         return await self._link.all("machines", "machines", decode_listed_machine)
 
-    async def units(self, *, texts: bool = False) -> tuple[Unit, ...]:
-        """All units by name, with their authors' texts if those are wanted and the server knows."""
-        return await self._link.all(
-            "units", "units", decode_unit, {"text": "true"} if texts else None
-        )
+    async def units(self, *, texts: bool = False, contents: bool = True) -> tuple[Unit, ...]:
+        """All units by name, with their authors' texts if those are wanted and the server knows.
+
+        Without `contents` it may leave out all options but those of [X-Fleet], which is quicker.
+        """
+        wanted = {"text": "true"} if texts else {}
+        spared = {} if contents else {"contents": "false"}
+        return await self._link.all("units", "units", decode_unit, wanted | spared)
 
     async def unit(self, name: UnitName) -> Unit:
         """One unit, with its author's text from a server that has it; raises NotFound."""

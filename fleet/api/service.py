@@ -8,6 +8,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from fleet.api import access, metrics
 from fleet.api.access import Peer
@@ -128,14 +129,19 @@ class ApiService:
 
     async def _list_units(self, call: Call) -> Answer:
         token = self._token(call.query)
-        cluster, files = await self._registry.cluster_with_files()
+        texts = first(call.query, "text") == "true"
+        contents = first(call.query, "contents") != "false"
+        if contents:
+            cluster, files = await self._registry.cluster_with_files()
+        else:
+            cluster, files = await self._registry.cluster(), {}
         placed = _Placements(cluster)
         records, following = cut_page(list(cluster.units.values()), token)
-        texts = first(call.query, "text") == "true"
-        documents = [
-            encode_unit(placed.unit(record, files.get(record.file), listed=True, texts=texts))
-            for record in records
-        ]
+        documents = []
+        for record in records:
+            unit = placed.unit(record, files.get(record.file), listed=True, texts=texts)
+            unit = unit if contents else replace(unit, options=record.own_options)
+            documents.append(encode_unit(unit))
         return json_answer(encode_page("units", documents, following))
 
     async def _get_unit(self, call: Call) -> Answer:

@@ -440,6 +440,18 @@ async def test_list_is_whole_for_who_asks_for_that(path: str) -> None:
     assert len(next(iter(page.values()))) > 1
 
 
+async def test_list_without_contents_has_what_units_ask_of_fleet() -> None:
+    api = Api()
+    text = "[Service]\nExecStart=/bin/true\n[X-Fleet]\nGlobal=true\n"
+    await api.put("a.service", text=text, desiredState="loaded")
+    whole, spared = [
+        document(await api.ask("GET", "/units", query=query))["units"]
+        for query in ({}, {"contents": ["false"]})
+    ]
+    assert [option["section"] for option in whole[0]["options"]] == ["Service", "X-Fleet"]
+    assert spared == [{**whole[0], "options": whole[0]["options"][1:]}]
+
+
 @pytest.mark.parametrize("path", ["/units", "/state", "/machines"])
 @pytest.mark.parametrize("token", ["EwBMLg==", "ZAAAAA==", "bogus", ""])
 async def test_page_token_of_somebody_else_is_refused(path: str, token: str) -> None:
