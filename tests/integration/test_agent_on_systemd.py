@@ -156,12 +156,12 @@ if INSIDE_A_MACHINE:
 
     async def test_oneshot_is_up_when_it_has_run_and_runs_once() -> None:
         log = FOLDER.parent / "runs"
-        text = f"[Service]\nType=oneshot\nExecStart=/bin/sh -c 'sleep 0.5; echo ran >>{log}'\n"
+        text = f"[Service]\nType=oneshot\nExecStart=/bin/sh -c 'sleep 2; echo ran >>{log}'\n"
         bench = Bench()
         async with bench.agent():
             await bench.schedule({"job.service": text})
-            await bench.until(lambda s: "job.service" in s)
-        await asyncio.sleep(1)
+            await bench.until(lambda s: "job.service" in s)  # it is activating
+        await asyncio.sleep(2)
         async with bench.whole():
             state = (await bench.until(lambda s: s["job.service"].is_up))["job.service"]
             assert (state.active, state.job) == ("inactive", "done")
