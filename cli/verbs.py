@@ -4,7 +4,6 @@ A verb's module is imported when the verb is used: `list-units` is the command o
 `cli.fleetctl.list_units`.
 """
 
-import difflib
 import importlib
 from typing import TYPE_CHECKING
 
@@ -87,6 +86,8 @@ def find_verb(typed: str) -> str | None:
 
 def unknown_verb(typed: str) -> str:
     """The complaint about a verb that does not exist, with those that may have been meant."""
+    import difflib  # a verb that exists does without
+
     near = sorted(name for name in SHOWN_VERBS if typed and name.startswith(typed))
     near = near or difflib.get_close_matches(typed, SHOWN_VERBS)
     hint = f"Did you mean {' or '.join(near)}?" if near else "fleetctl help lists what there is."

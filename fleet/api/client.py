@@ -18,15 +18,11 @@ from fleet.api.members import render
 from fleet.api.replies import names_in
 from fleet.api.schema import (
     ListedState,
-    Tick,
     Unit,
-    decode_history,
-    decode_hold,
     decode_listed_cordon,
     decode_listed_machine,
     decode_listed_state,
     decode_page,
-    decode_tick,
     decode_unit,
     encode_unit,
 )
@@ -35,6 +31,7 @@ from fleet.machine import Cordon, Machine, MachineId
 from fleet.names import UnitName
 
 if TYPE_CHECKING:
+    from fleet.api.happenings import Tick
     from fleet.api.lost import Lost
     from fleet.api.reports import UnitReport
     from fleet.api.syncing import SyncReport
@@ -129,6 +126,8 @@ class FleetClient:
 
     async def hold(self) -> "Hold | None":
         """The brake on a mass loss while it is on; an original server has none."""
+        from fleet.api.happenings import decode_hold
+
         response = await self._link.send("GET", "hold")
         if is_lacking(response):
             return None
@@ -161,6 +160,8 @@ class FleetClient:
 
         NotFound from an original server, which has none.
         """
+        from fleet.api.happenings import decode_history
+
         params: dict[str, str | int] = {"limit": limit, "after": after}
         if unit:
             params["unit"] = unit
@@ -298,11 +299,13 @@ class FleetClient:
 
     # Watching
 
-    async def changes(self) -> AsyncGenerator[Tick, None]:
+    async def changes(self) -> "AsyncGenerator[Tick, None]":
         """What kinds of things change; a first tick, which names none, comes at once.
 
         Ends and raises like `watch`; NotFound from an original server.
         """
+        from fleet.api.happenings import decode_tick
+
         async with contextlib.aclosing(self._link.lines("changes", "tells of no changes")) as lines:
             async for line in lines:
                 yield self._link.read_line(line, decode_tick)

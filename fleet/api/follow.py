@@ -120,7 +120,7 @@ class Following:
             yield follower
         finally:
             self._followers.discard(follower)
-            if not self._followers:
+            if not self._followers and self._copy is not None:
                 self._lingering = asyncio.create_task(self._linger(), name="api-following-end")
 
     async def _linger(self) -> None:

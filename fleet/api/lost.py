@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fleet.api.happenings import decode_hold, encode_hold
 from fleet.api.members import Document, array, mapping, number, present, text_of
-from fleet.api.schema import decode_hold, encode_hold
 from fleet.hold import Hold
 from fleet.machine import MachineId
 from fleet.names import UnitName

@@ -5,13 +5,15 @@ A member of the wrong type raises InvalidRequest with its name, never anything e
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from fleet.errors import InvalidRequest
+from fleet.errors import MALFORMED, InvalidRequest
 from fleet.states import TargetState, parse_target
 
 Document = dict[str, Any]
+
+_T = TypeVar("_T")
 
 _encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
@@ -94,3 +96,11 @@ def number(document: Mapping[str, Any], member: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidRequest(f"unable to decode body: {member} has to be a JSON number")
     return float(value)
+
+
+def stored(decode: Callable[[Mapping[str, Any]], _T], found: Mapping[str, Any], what: str) -> _T:
+    """What a decoder of stored documents makes of it; raises InvalidRequest naming what it is."""
+    try:
+        return decode(found)
+    except MALFORMED as error:
+        raise InvalidRequest(f"unable to decode body: {what}: {error!r}") from error

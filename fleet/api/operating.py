@@ -10,9 +10,10 @@ from fleet.api.answers import Answer, json_answer
 from fleet.api.call import Call, Endpoints, first, revision, up_to
 from fleet.api.changes import asked_cordon, parse_request
 from fleet.api.foldering import encode_foreseen
+from fleet.api.happenings import encode_hold
 from fleet.api.lost import encode_lost, find_lost
 from fleet.api.routes import Endpoint
-from fleet.api.schema import encode_hold, encode_listed_cordon, encode_page
+from fleet.api.schema import encode_listed_cordon, encode_page
 from fleet.api.syncing import SyncReport, decode_sync_settings, encode_sync
 from fleet.api.why import encode_why, explain
 from fleet.errors import NotFound

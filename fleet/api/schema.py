@@ -5,16 +5,12 @@ order, and what is empty left out. `Unit.text`, `Unit.source` and `Unit.max_unav
 original clients pass over members they do not know.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from fleet.api.members import Document, array, count, mapping, number, present, target_of, text_of
-from fleet.errors import MALFORMED, InvalidRequest, InvalidUnit
-from fleet.events import Event, History
-from fleet.events import decode_event as decode_stored_event
-from fleet.hold import Hold
-from fleet.hold import decode_hold as decode_stored_hold
+from fleet.api.members import Document, array, count, mapping, present, stored, target_of, text_of
+from fleet.errors import InvalidUnit
 from fleet.machine import Cordon, Machine, MachineId, encode_cordon
 from fleet.machine import decode_cordon as decode_stored_cordon
 from fleet.names import UnitName
@@ -181,7 +177,7 @@ def decode_listed_machine(document: object) -> Machine:
         metadata={key: text_of(metadata, key) for key in metadata},
         user=int(user) if user.isascii() and user.isdigit() else None,
         cordon=_cordon(found["cordon"]) if found.get("cordon") else None,
-        resources=_stored(decode_resources, resources, "resources"),
+        resources=stored(decode_resources, resources, "resources"),
     )
 
 
@@ -196,55 +192,7 @@ def decode_listed_cordon(document: object) -> tuple[MachineId, Cordon]:
 
 
 def _cordon(document: object) -> Cordon:
-    return _stored(decode_stored_cordon, mapping(document, "a cordon"), "a cordon")
-
-
-# Holds and events
-
-
-def encode_hold(hold: Hold | None) -> Document:
-    """The hold, or an empty document; `until` is in seconds since the epoch."""
-    if hold is None:
-        return {}
-    return {"machines": sorted(hold.machines), "until": hold.until_s, "reason": hold.reason}
-
-
-def decode_hold(document: object) -> Hold | None:
-    """The hold in a document, None if it is empty; raises InvalidRequest."""
-    found = mapping(document, "a hold")
-    return _stored(decode_stored_hold, found, "a hold") if found else None
-
-
-def decode_event(document: object) -> Event:
-    """The event in a document; raises InvalidRequest."""
-    return _stored(decode_stored_event, mapping(document, "an event"), "an event")
-
-
-def decode_history(document: object) -> History:
-    """The events in a document; raises InvalidRequest."""
-    events, _ = decode_page("events", document, decode_event)
-    return History(int(number(mapping(document, "a page"), "revision")), tuple(events))
-
-
-def _stored(decode: Callable[[Mapping[str, Any]], _T], found: Mapping[str, Any], what: str) -> _T:
-    try:
-        return decode(found)
-    except MALFORMED as error:
-        raise InvalidRequest(f"unable to decode body: {what}: {error!r}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Things of these kinds changed, up to that revision of the store."""
-
-    revision: int
-    changed: frozenset[str]
-
-
-def decode_tick(document: object) -> Tick:
-    found = mapping(document, "a tick")
-    changed = frozenset(str(kind) for kind in array(found, "changed"))
-    return Tick(int(number(found, "revision")), changed)
+    return stored(decode_stored_cordon, mapping(document, "a cordon"), "a cordon")
 
 
 # Pages

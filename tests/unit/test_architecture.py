@@ -52,6 +52,7 @@ _PURE = (
     "fleet/api/discovery.py",
     "fleet/api/lost.py",
     "fleet/api/pages.py",
+    "fleet/api/happenings.py",
     "fleet/api/members.py",
     "fleet/api/reports.py",
     "fleet/api/schema.py",

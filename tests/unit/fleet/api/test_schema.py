@@ -5,18 +5,16 @@ from typing import Any
 
 import pytest
 
+from fleet.api.happenings import decode_event, decode_hold, encode_hold
 from fleet.api.members import parse, render
 from fleet.api.reports import ReportedAssignment, UnitReport, decode_report, encode_report
 from fleet.api.schema import (
     ListedState,
     Unit,
-    decode_event,
-    decode_hold,
     decode_listed_machine,
     decode_listed_state,
     decode_page,
     decode_unit,
-    encode_hold,
     encode_listed_machine,
     encode_listed_state,
     encode_page,
