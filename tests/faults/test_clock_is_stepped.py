@@ -65,5 +65,6 @@ def test_wall_clock_that_is_stepped_by_an_hour(make_stage: Callable[..., Stage])
 
 def _event_offsets_s(stage: Stage) -> list[float]:
     """How far from now events were, by the clock of the fleetd that wrote them."""
-    told = stage.operator.store("events/").values()
-    return [json.loads(event)["at"] - time.time() for event in told]
+    entries = stage.operator.store("events/").values()
+    told = [event for entry in entries for event in json.loads(entry)]
+    return [event["at"] - time.time() for event in told]
