@@ -65,8 +65,8 @@ class Known:
     def signal(self, unit: UnitName, changed: Mapping[str, Any], arrived: int) -> bool:
         """Take in a signal about a unit that somebody asked about; whether it tells anything new.
 
-        Most do not: systemd sends one for each job of a unit, and for every other unit that names
-        it.
+        Most do not: systemd sends one for each step of a job, and others whenever a unit that names
+        this one is loaded.
         """
         if unit not in self._states:
             self._stale.add(unit)  # the answer is on its way, and may be from before

@@ -28,17 +28,17 @@ from fleet.states import TargetState, UnitState
 from fleet.unit import UnitOption
 
 WEB = UnitName("web.service")
-ONE, TWO, THREE = MachineId("1" * 32), MachineId("2" * 32), MachineId("3" * 32)
+ONE, TWO = MachineId("1" * 32), MachineId("2" * 32)
 
 
-def a_state(machine: MachineId = ONE, active: str = "active") -> UnitState:
+def a_state() -> UnitState:
     return UnitState(
         unit=WEB,
-        machine=machine,
+        machine=ONE,
         hash="abc",
         current=TargetState.LAUNCHED,
         load="loaded",
-        active=active,
+        active="active",
         sub="running",
         since_s=12.5,
         result="success",
