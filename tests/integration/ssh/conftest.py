@@ -108,10 +108,14 @@ StartSshd = Callable[..., Sshd]
 
 @pytest.fixture
 def start_sshd(world: World) -> Iterator[StartSshd]:
-    """Start a real sshd with extra lines of configuration; it ends with the test."""
+    """Start a real sshd with extra lines of configuration; it ends with the test.
+
+    Its sessions look for programs in the folders of `path`. Their home is a folder of the test,
+    so that no start-up file of whoever runs the tests has a say in what a shell prints.
+    """
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(*lines: str) -> Sshd:
+    def start(*lines: str, path: str = os.defpath) -> Sshd:
         folder = world.folder / f"sshd{len(started)}"
         folder.mkdir()
         port = free_port()
@@ -134,6 +138,7 @@ def start_sshd(world: World) -> Iterator[StartSshd]:
                     "PasswordAuthentication no",
                     "KbdInteractiveAuthentication no",
                     f"PidFile {folder}/pid",
+                    f"SetEnv HOME={folder} PATH={path}",
                     "",
                 )
             )

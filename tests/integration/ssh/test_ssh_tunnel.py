@@ -32,13 +32,13 @@ async def get(path: str, url: str = "http://fleet/state") -> str:
 
 
 def with_fleetctl(world: "World") -> str:
-    """A line of sshd_config that puts a fleetctl into the PATH of its sessions."""
+    """The folders where sessions of an sshd look for programs: one has a fleetctl."""
     folder = world.folder / "bin"
     folder.mkdir(exist_ok=True)
     program = folder / "fleetctl"
     program.write_text(f'#!/bin/sh\nexec {CHECKOUT}/.venv/bin/fleetctl "$@"\n')
     program.chmod(0o755)
-    return f"SetEnv PATH={folder}:/usr/bin:/bin"
+    return f"{folder}:{os.defpath}"
 
 
 async def test_tunnel_leads_to_a_far_socket(
@@ -118,7 +118,7 @@ class Forwarder(asyncssh.SSHServer):
 async def test_tunnel_without_stream_forwarding_runs_fd_forward_there(
     world: "World", start_sshd: "StartSshd", http_server: "HttpServer"
 ) -> None:
-    sshd = start_sshd("AllowStreamLocalForwarding no", with_fleetctl(world))
+    sshd = start_sshd("AllowStreamLocalForwarding no", path=with_fleetctl(world))
     far = str(world.folder / "fleet.sock")
     async with (
         http_server(far) as requests,
@@ -133,7 +133,7 @@ async def test_tunnel_without_stream_forwarding_runs_fd_forward_there(
 async def test_tunnel_without_any_way_forward_names_both(
     world: "World", start_sshd: "StartSshd", http_server: "HttpServer"
 ) -> None:
-    sshd = start_sshd("AllowStreamLocalForwarding no", "SetEnv PATH=/usr/bin:/bin")
+    sshd = start_sshd("AllowStreamLocalForwarding no")
     far = str(world.folder / "fleet.sock")
     async with http_server(far), open_tunnel(world.settings(tunnel=sshd.address)) as tunnel:
         with pytest.raises(Unavailable, match=r"AllowStreamLocalForwarding.*no fleetctl"):
@@ -153,7 +153,7 @@ async def test_missing_far_socket_is_named(world: "World", start_sshd: "StartSsh
 async def test_far_socket_that_nobody_serves_is_told(
     world: "World", start_sshd: "StartSshd"
 ) -> None:
-    sshd = start_sshd(with_fleetctl(world))
+    sshd = start_sshd(path=with_fleetctl(world))
     far = str(world.folder / "dead.sock")
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(far)

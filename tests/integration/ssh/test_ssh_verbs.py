@@ -81,7 +81,7 @@ async def scene(world: "World", start_sshd: "StartSshd") -> AsyncIterator[Scene]
         program = programs / name
         program.write_text(STAND_IN % world.folder)
         program.chmod(0o755)
-    sshd = start_sshd(f"SetEnv PATH={programs}:/usr/bin:/bin")
+    sshd = start_sshd(path=f"{programs}:{os.defpath}")
     world.configure(f"Host 127.0.0.1\n Port {sshd.port}")
     registry = Registry(MemoryStore(), Keys())
     await fill(registry)
