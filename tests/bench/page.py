@@ -27,7 +27,8 @@ def write_part(name: str, text: str) -> None:
 
 def stamp() -> str:
     """When and on what it was measured."""
-    where = f"{os.cpu_count()} cores, Linux {platform.release().partition('-')[0]}"
+    kernel = platform.release().partition("-")[0]
+    where = f"{os.cpu_count()} cores, Linux {kernel}, Python {platform.python_version()}"
     return f"Measured {time.strftime('%Y-%m-%d', time.gmtime())} on {where}."
 
 
