@@ -4,11 +4,13 @@ What goes wrong with the connection is Unavailable, whatever the library calls i
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 from dbus_fast.constants import MessageType
 from dbus_fast.errors import AuthError, DBusError
 from dbus_fast.message import Message
+from dbus_fast.signature import Variant
 
 from agent.bus import MANAGER, MANAGER_PATH, PROPERTIES, SYSTEMD, Body, Bus, Refused
 from agent.wire import unit_path
@@ -65,6 +67,21 @@ class Calls:
     ) -> Body:
         """The answer of systemd's manager."""
         return await self.call(MANAGER_PATH, MANAGER, member, signature, *body, timeout_s=timeout_s)
+
+    async def job(self, member: str, unit: UnitName) -> str:
+        """Queue a job of the unit, in place of any other; returns its path."""
+        return str((await self.manager(member, "ss", unit, "replace"))[0])
+
+    async def transient(self, unit: str, properties: Iterable[tuple[str, str, Any]]) -> str:
+        """Start a unit that has no file but these properties: (name, signature, value).
+
+        Returns the path of its job.
+        """
+        values = [[name, Variant(signature, value)] for name, signature, value in properties]
+        body = await self.manager(
+            "StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "replace", values, []
+        )
+        return str(body[0])
 
     async def call(
         self,

@@ -17,8 +17,8 @@ from typing import Any
 
 from dbus_fast.constants import MessageType
 from dbus_fast.message import Message
-from dbus_fast.signature import Variant
 
+from agent.bulk import STARTS, STOPS, Bulk
 from agent.bus import (
     DAEMON,
     DAEMON_PATH,
@@ -59,7 +59,6 @@ MAX_PATTERNS = 16
 _REMEDY = "systemd cannot be reached over D-Bus (does `systemctl start dbus.socket` help?) and"
 _NO_SUCH_UNIT = f"{SYSTEMD}.NoSuchUnit"
 _UNIT_EXISTS = f"{SYSTEMD}.UnitExists"
-_TRANSIENT = ("StartTransientUnit", "ssa(sv)a(sa(sv))")
 
 
 Listed = tuple[SystemdState, int]
@@ -76,6 +75,8 @@ class DbusSystemd:
         self._calls = Calls()
         self._known = Known()
         self._jobs = Jobs()
+        self._starts = Bulk(STARTS, self._calls, self._jobs, self._start_alone)
+        self._stops = Bulk(STOPS, self._calls, self._jobs, self._stop_alone)
         self._began_us: int | None = None
         self._changed: Changed = lambda _: None
 
@@ -159,51 +160,53 @@ class DbusSystemd:
         return {unit: (states[unit], body.arrived) for unit in units if unit in states}
 
     async def start(self, unit: UnitName) -> Awaitable[str]:
-        try:
-            job = await self._queue("StartUnit", "ss", unit, "replace")
-        except Refused as error:
-            self._known.distrust([unit])
-            raise SystemdError("start", unit, str(error)) from error
+        self._stops.withdraw(unit)
+        job = await self._starts.queue(unit)
         self._known.started(unit)
         return job
 
-    async def stop(self, unit: UnitName) -> Awaitable[str]:
+    async def _start_alone(self, unit: UnitName) -> Awaitable[str]:
         try:
-            return await self._queue("StopUnit", "ss", unit, "replace")
+            return await self._queue(self._calls.job("StartUnit", unit))
+        except Refused as error:
+            self._known.distrust([unit])
+            raise SystemdError("start", unit, str(error)) from error
+
+    async def stop(self, unit: UnitName) -> Awaitable[str]:
+        self._starts.withdraw(unit)
+        return await self._stops.queue(unit)
+
+    async def _stop_alone(self, unit: UnitName) -> Awaitable[str]:
+        try:
+            return await self._queue(self._calls.job("StopUnit", unit))
         except Refused as error:
             if error.name != _NO_SUCH_UNIT:
                 raise SystemdError("stop", unit, str(error)) from error
             return ended_job(DONE)
 
-    async def _queue(self, member: str, signature: str, *body_sent: Any) -> Awaitable[str]:
+    async def _queue(self, asked: Coroutine[Any, Any, str]) -> Awaitable[str]:
+        """The job whose path is the answer to what is asked."""
         with self._jobs.queueing():
-            body = await self._calls.manager(member, signature, *body_sent)
-            return self._jobs.job(str(body[0]))
+            return self._jobs.job(await asked)
 
     async def start_at(self, unit: UnitName, at_s: float) -> None:
         name = f"{unit.removesuffix('.service')}.timer"
         properties = [
             # Counted from when this systemd began: `OnBootSec=` means that only in containers.
-            [
-                "TimersMonotonic",
-                Variant("a(st)", [["OnStartupSec", await self._since_start(at_s)]]),
-            ],
-            ["AccuracyUSec", Variant("t", 1000)],
-            ["RemainAfterElapse", Variant("b", False)],
+            ("TimersMonotonic", "a(st)", [["OnStartupSec", await self._since_start(at_s)]]),
+            ("AccuracyUSec", "t", 1000),
+            ("RemainAfterElapse", "b", False),
         ]
         try:
-            await self._calls.manager(*_TRANSIENT, name, "replace", properties, [])
+            await self._calls.transient(name, properties)
         except Refused as error:
             raise SystemdError("start", name, str(error)) from error
 
     async def execute(self, command: Command) -> SystemdState:
         unit = command.unit
-        properties = [
-            [name, Variant(signature, value)]
-            for name, signature, value in transient_properties(command, by_user=self._user)
-        ]
+        properties = transient_properties(command, by_user=self._user)
         try:
-            job = await self._queue(*_TRANSIENT, unit, "replace", properties, [])
+            job = await self._queue(self._calls.transient(unit, properties))
             return await self._ended(unit, await job)
         except Refused as error:
             if error.name == _UNIT_EXISTS:
@@ -342,7 +345,8 @@ class DbusSystemd:
         if message.member == "PropertiesChanged":
             self._properties_changed(message)
         elif message.member == "JobRemoved":
-            self._jobs.end(str(message.body[1]), str(message.body[3]))
+            _, path, unit, result = message.body
+            self._jobs.end(path, UnitName(unit), result)
         elif message.member == "Reloading" and not message.body[0]:
             self._everything_changed()
         elif message.member == "NameOwnerChanged" and message.body[0] == SYSTEMD:

@@ -17,7 +17,7 @@ from typing import Any
 
 from agent.fake_programs import EXITED, exit_status, run_command, sleep_s
 from agent.jobs import ended_job
-from agent.systemd import DONE, Changed, Command, SystemdState
+from agent.systemd import CANCELED, DONE, Changed, Command, SystemdState
 from fleet.errors import InvalidUnit, SystemdError, Unavailable
 from fleet.names import UnitName, split_name
 from fleet.unit import UnitFile, parse_unit, read_unit
@@ -166,7 +166,7 @@ class FakeSystemd:
         return self._stop_now(unit)
 
     def _stop_now(self, unit: UnitName) -> Awaitable[str]:
-        self._finish(self._starts, unit, "canceled")
+        self._finish(self._starts, unit, CANCELED)
         state = self._state(unit)
         if unit in self.stop_results:
             return ended_job(self.stop_results[unit])

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Awaitable, Iterator
 
 from fleet.errors import Unavailable
+from fleet.names import UnitName
 
 
 class Jobs:
@@ -16,7 +17,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self._waited: dict[str, asyncio.Future[str]] = {}
-        self._ended: dict[str, str] = {}
+        self._ended: dict[str, tuple[UnitName, str]] = {}
         self._queueing = 0
 
     @contextlib.contextmanager
@@ -33,17 +34,26 @@ class Jobs:
     def job(self, path: str) -> Awaitable[str]:
         """What is awaited for the job's result; whoever queued the same job shares it."""
         if path in self._ended:
-            return ended_job(self._ended[path])
+            return ended_job(self._ended[path][1])
         if path not in self._waited:
             self._waited[path] = asyncio.get_running_loop().create_future()
         return asyncio.shield(self._waited[path])
 
-    def end(self, path: str, result: str) -> None:
-        """The job has ended."""
+    def ended_after(self, path: str) -> dict[UnitName, str]:
+        """How jobs ended that systemd made after this one: the first of each unit."""
+        number = _number(path)
+        first: dict[UnitName, str] = {}
+        for ended, (unit, result) in self._ended.items():
+            if _number(ended) > number:
+                first.setdefault(unit, result)
+        return first
+
+    def end(self, path: str, unit: UnitName, result: str) -> None:
+        """The job of that unit has ended."""
         job = self._waited.pop(path, None)
         if job is None:
             if self._queueing:
-                self._ended[path] = result
+                self._ended[path] = unit, result
         elif not job.done():
             job.set_result(result)
 
@@ -55,6 +65,10 @@ class Jobs:
                 job.exception()  # nobody may be waiting any more
         self._waited.clear()
         self._ended.clear()
+
+
+def _number(path: str) -> int:
+    return int(path.rpartition("/")[2])
 
 
 def ended_job(result: str) -> asyncio.Future[str]:

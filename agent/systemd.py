@@ -17,6 +17,9 @@ Changed = Callable[[frozenset[UnitName] | None], None]
 DONE = "done"
 """The result of a job that did what was asked; the others are systemd's words for why not."""
 
+CANCELED = "canceled"
+"""The result of a job that another one took the place of."""
+
 
 def gone_wrong(active: str, sub: str) -> bool:
     """Whether a unit with these states failed, or did and is about to be started again."""

@@ -6,7 +6,7 @@ https://www.freedesktop.org/software/systemd/man/org.freedesktop.systemd1.html
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -106,6 +106,20 @@ def transient_properties(command: Command, *, by_user: bool) -> list[tuple[str, 
         ("AddRef", "b", True),
         ("CollectMode", "s", "inactive-or-failed"),
         *((name, "s", value) for name, value in owner.items() if value),
+    ]
+
+
+def bulk_properties(
+    description: str, dependency: str, units: Iterable[str]
+) -> list[tuple[str, str, Any]]:
+    """What makes a transient service that does nothing but depend on the units."""
+    return [
+        ("Description", "s", description),
+        ("Type", "s", "oneshot"),
+        ("ExecStart", "a(sasb)", [["/bin/true", ["/bin/true"], True]]),
+        ("DefaultDependencies", "b", False),
+        ("CollectMode", "s", "inactive-or-failed"),
+        (dependency, "as", sorted(units)),
     ]
 
 

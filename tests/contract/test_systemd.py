@@ -346,6 +346,76 @@ async def test_many_starts_at_once_all_end(kind: str, folder: Path) -> None:
         assert {state.active for state in states.values()} == {"active"}
 
 
+async def test_of_many_starts_at_once_each_ends_as_it_would_alone(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        good = [await world.make(f"good-{n}.service", SLEEPER) for n in range(8)]
+        await world.start(good[0])
+        before = await world.until(good[0], lambda s: s.active == "active")
+        failing = await world.make("amid-failing.service", FAILING)
+        slow = await world.make("amid-slow.service", ONESHOT.format(seconds=0.3))
+        broken = await world.make("amid-broken.service", "[Service]\nType=simple\n")
+        units = [*good, failing, slow, broken, UnitName("amid-none.service")]
+        await world.systemd.states(units)
+
+        *jobs, refused, unknown = await asyncio.gather(
+            *(world.start(unit) for unit in units), return_exceptions=True
+        )
+        assert jobs == [*(DONE for _ in good), "failed", DONE]
+        assert "bad unit file setting" in str(refused)
+        assert "could not start amid-none.service" in str(unknown)
+        assert (await world.state(good[0])).since_s == before.since_s
+        for unit in good:
+            await world.until(unit, lambda s: s.active == "active")
+        await world.until(failing, lambda s: s.active == "failed")
+        await world.until(slow, lambda s: s.active == "inactive" and s.since_s > 0)
+
+
+async def test_of_many_stops_at_once_each_ends_as_it_would_alone(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        quick = [await world.make(f"quick-{n}.service", SLEEPER) for n in range(8)]
+        slow = await world.make("late.service", f"{SLEEPER}ExecStop=/bin/sleep 0.3\n")
+        down = await world.make("is-down.service", SLEEPER)
+        await asyncio.gather(*(world.start(unit) for unit in [*quick, slow]))
+        units = [*quick, slow, down, UnitName("nobody-knows.service")]
+        await world.systemd.states(units)
+
+        jobs = [asyncio.ensure_future(world.stop(unit)) for unit in units]
+        await asyncio.wait([jobs[0]], timeout=DEADLINE_S)
+        assert not jobs[len(quick)].done()
+        assert set(await asyncio.gather(*jobs)) == {DONE}
+        for unit in [*quick, slow]:
+            await world.until(unit, lambda s: s.active == "inactive")
+
+
+async def test_stop_overtakes_no_start_that_was_asked_for_before(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        units = [world.write(f"row-{n}.service", SLEEPER) for n in range(150)]
+        await world.systemd.link([world.path(unit) for unit in units])
+        await world.systemd.states(units)
+        starts = [asyncio.ensure_future(world.start(unit)) for unit in units]
+        await asyncio.sleep(0)
+        last = units[-1]
+
+        assert await world.stop(last) == DONE
+        await asyncio.gather(*starts)
+        assert not (await world.systemd.states([last], fresh=True))[last].is_live
+        assert await world.start(last) == DONE
+        await world.until(last, lambda s: s.active == "active")
+
+
+async def test_nothing_is_left_of_how_many_were_started(kind: str, folder: Path) -> None:
+    async with world_of(kind, folder) as world:
+        units = [await world.make(f"crowd-{n}.service", SLEEPER) for n in range(6)]
+        await asyncio.gather(*(world.start(unit) for unit in units))
+        await asyncio.gather(*(world.stop(unit) for unit in units))
+
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DEADLINE_S
+        while left := await world.systemd.matching("fleet-st*"):
+            assert loop.time() < deadline, f"still there: {sorted(left)}"
+            await asyncio.sleep(0.01)
+
+
 async def test_ends_that_come_amid_questions_are_not_lost(kind: str, folder: Path) -> None:
     async with world_of(kind, folder) as world:
         for number in range(20):

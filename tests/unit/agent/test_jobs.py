@@ -7,15 +7,17 @@ import pytest
 from agent.act import FIRST_REST_S, LONGEST_REST_S, rest_after, stops_together_s
 from agent.jobs import Jobs
 from fleet.errors import Unavailable
+from fleet.names import UnitName
 
 PATH = "/org/freedesktop/systemd1/job/7"
+UNIT = UnitName("a.service")
 
 
 async def test_end_after_the_answer_is_told() -> None:
     jobs = Jobs()
     with jobs.queueing():
         job = jobs.job(PATH)
-    jobs.end(PATH, "done")
+    jobs.end(PATH, UNIT, "done")
 
     assert await job == "done"
 
@@ -23,7 +25,7 @@ async def test_end_after_the_answer_is_told() -> None:
 async def test_end_before_the_answer_is_kept_for_it() -> None:
     jobs = Jobs()
     with jobs.queueing():
-        jobs.end(PATH, "failed")
+        jobs.end(PATH, UNIT, "failed")
         job = jobs.job(PATH)
 
     assert await job == "failed"
@@ -31,7 +33,7 @@ async def test_end_before_the_answer_is_kept_for_it() -> None:
 
 async def test_ends_of_other_peoples_jobs_are_not_kept() -> None:
     jobs = Jobs()
-    jobs.end(PATH, "done")
+    jobs.end(PATH, UNIT, "done")
     with jobs.queueing():
         job = asyncio.ensure_future(jobs.job(PATH))
     await asyncio.sleep(1)
@@ -40,13 +42,28 @@ async def test_ends_of_other_peoples_jobs_are_not_kept() -> None:
     job.cancel()
 
 
+async def test_of_jobs_made_after_another_the_first_end_of_each_unit_is_known() -> None:
+    jobs = Jobs()
+    other = UnitName("b.service")
+    with jobs.queueing():
+        for number, unit, result in [
+            (9, UNIT, "canceled"),
+            (11, UNIT, "done"),
+            (12, other, "done"),
+        ]:
+            jobs.end(f"/org/freedesktop/systemd1/job/{number}", unit, result)
+        jobs.end("/org/freedesktop/systemd1/job/13", UNIT, "failed")
+
+        assert jobs.ended_after("/org/freedesktop/systemd1/job/10") == {UNIT: "done", other: "done"}
+
+
 async def test_two_who_wait_for_one_job_are_both_told_and_may_leave() -> None:
     jobs = Jobs()
     with jobs.queueing():
         leaves, stays = asyncio.ensure_future(jobs.job(PATH)), jobs.job(PATH)
     await asyncio.sleep(0)
     leaves.cancel()
-    jobs.end(PATH, "done")
+    jobs.end(PATH, UNIT, "done")
 
     assert await stays == "done"
 

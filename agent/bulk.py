@@ -1,0 +1,159 @@
+"""Bulk: what is asked of many units in one moment reaches systemd as one transaction.
+
+A job that is asked for alone makes systemd look up who asks and watch for their end, which is four
+more messages by way of the bus. So a service that does nothing is started instead, which wants what
+is to start, or conflicts with what is to stop (`Wants=`, `Conflicts=`; systemd.unit(5)). To the
+units it is the same: a unit that gets no job in this way, as one that cannot be loaded, is asked
+for alone, and that tells why.
+
+One transaction is answered before the next is sent: systemd begins all jobs of its queue before it
+answers anybody, and nobody should have to wait for it long.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from agent.bus import Refused
+from agent.calls import Calls
+from agent.jobs import Jobs, ended_job
+from agent.systemd import CANCELED
+from agent.wire import bulk_properties
+from fleet.errors import SystemdError, Unavailable
+from fleet.names import UnitName
+
+_log = logging.getLogger(__name__)
+
+# Fewer are asked for alone. Some sixty begin within half a second on a machine that is busy.
+FEW = 4
+MOST = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """What is asked for, and the dependency by which one unit brings it about for many."""
+
+    word: str
+    dependency: str
+    stops: bool
+
+
+STARTS = Verb("start", "Wants", stops=False)
+STOPS = Verb("stop", "Conflicts", stops=True)
+
+_Asked = tuple[UnitName, asyncio.Future[Awaitable[str]]]
+
+
+class Bulk:
+    """Queues starts or stops; `alone` queues that of one unit, or raises SystemdError."""
+
+    def __init__(
+        self,
+        verb: Verb,
+        calls: Calls,
+        jobs: Jobs,
+        alone: Callable[[UnitName], Awaitable[Awaitable[str]]],
+    ) -> None:
+        self._verb = verb
+        self._calls = calls
+        self._jobs = jobs
+        self._alone = alone
+        self._asked: list[_Asked] = []
+        self._sender: asyncio.Task[None] | None = None
+        self._serial = 0
+
+    async def queue(self, unit: UnitName) -> Awaitable[str]:
+        """Queue the unit's job, with those that others ask for now; awaited, it says how it ended.
+
+        Raises SystemdError if systemd refuses, Unavailable if it does not answer.
+        """
+        answer: asyncio.Future[Awaitable[str]] = asyncio.get_running_loop().create_future()
+        self._asked.append((unit, answer))
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send(), name=f"{self._verb.word} in bulk")
+        return await answer
+
+    def withdraw(self, unit: UnitName) -> None:
+        """End the unit's jobs that were not sent yet as systemd ends those that others replace."""
+        for asked, answer in self._asked:
+            if asked == unit and not answer.done():
+                answer.set_result(ended_job(CANCELED))
+        self._asked = [pair for pair in self._asked if pair[0] != unit]
+
+    async def _send(self) -> None:
+        """Send what was asked for, until that is nothing; it begins once the moment is over."""
+        part: list[_Asked] = []
+        try:
+            while self._asked:
+                part, self._asked = self._asked[:MOST], self._asked[MOST:]
+                await self._send_part([pair for pair in part if not pair[1].done()])
+        finally:
+            self._sender = None
+            for _, answer in (*part, *self._asked):
+                answer.cancel()  # which only those without an answer feel
+
+    async def _send_part(self, part: Sequence[_Asked]) -> None:
+        units = frozenset(unit for unit, _ in part)
+        try:
+            queued = await self._together(units) if len(units) >= FEW else {}
+        except (SystemdError, Unavailable) as error:
+            for _, answer in part:
+                _fail(answer, error)
+            return
+        alone = []
+        for unit, answer in part:
+            if unit not in queued:
+                alone.append(self._send_alone(unit, answer))
+            elif not answer.done():
+                answer.set_result(queued[unit])
+        await asyncio.gather(*alone)
+
+    async def _send_alone(self, unit: UnitName, answer: asyncio.Future[Awaitable[str]]) -> None:
+        try:
+            job = await self._alone(unit)
+        except (SystemdError, Unavailable) as error:
+            _fail(answer, error)
+        else:
+            if not answer.done():
+                answer.set_result(job)
+
+    async def _together(self, units: frozenset[UnitName]) -> dict[UnitName, Awaitable[str]]:
+        """The jobs that one transaction queued; a unit is missing that got none."""
+        self._serial += 1
+        name = f"fleet-{self._verb.word}-{os.getpid()}-{self._serial}.service"
+        text = f"fleet: {self._verb.word} of {len(units)} units"
+        properties = bulk_properties(text, self._verb.dependency, units)
+        with self._jobs.queueing():
+            try:
+                first = await self._calls.transient(name, properties)
+            except Refused as error:
+                _log.info("%d units are asked for one by one: %s", len(units), error)
+                return {}
+            return await self._queued(first, units)
+
+    async def _queued(
+        self, first: str, units: frozenset[UnitName]
+    ) -> dict[UnitName, Awaitable[str]]:
+        """The jobs of the transaction whose first job that is: systemd numbers them in a row.
+
+        One that is over already is not listed any more; one that stood there before, and that this
+        one became a part of, has an earlier number.
+        """
+        try:
+            (listed,) = await self._calls.manager("ListJobs")
+        except Refused as error:
+            raise SystemdError("list", "its jobs", str(error)) from error
+        found = {
+            UnitName(unit): self._jobs.job(path)
+            for _, unit, kind, _, path, _ in listed
+            if unit in units and (kind == "stop") is self._verb.stops
+        }
+        ended = self._jobs.ended_after(first)
+        return found | {unit: ended_job(ended[unit]) for unit in units & ended.keys()}
+
+
+def _fail(answer: asyncio.Future[Awaitable[str]], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
