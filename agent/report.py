@@ -16,8 +16,11 @@ from fleet.unit import UnitFile
 JOURNAL_LINES = 10
 MAX_LINE = 500
 # A service of Type=simple counts as active before its program was even found; it is not reported
-# as active sooner than this, so that "started" does not mean "about to fail".
+# as active sooner than this, so that "started" does not mean "about to fail". While systemd begins
+# many, it gets to how each of them fares only in between: some hundred of them a second.
 SETTLE_S = 0.1
+SETTLE_EACH_S = 0.01
+LONGEST_SETTLE_S = 3.0
 
 _CLD_EXITED = 1
 _CLD_DUMPED = 3
@@ -42,6 +45,11 @@ _EXIT_NAMES |= dict(
         start=235,
     )
 )
+
+
+def settle_s(jobs: int) -> float:
+    """How long a simple service has to be active to be believed, beside so many jobs under way."""
+    return min(SETTLE_S + jobs * SETTLE_EACH_S, LONGEST_SETTLE_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,10 @@ from agent.patience import Patience
 from agent.publisher import Publisher
 from agent.report import (
     JOURNAL_LINES,
-    SETTLE_S,
     Trouble,
     has_failed,
     is_simple,
+    settle_s,
     unit_state,
 )
 from agent.systemd import Systemd, SystemdState
@@ -147,7 +147,7 @@ class Reporter:
 
     def _report_unit(self, look: Look, state: SystemdState) -> None:
         unit = state.unit
-        if _is_on_its_way(look, state) or self._is_quick(look) or self._settles(look.local, state):
+        if _is_on_its_way(look, state) or self._is_quick(look) or self._settles(look, state):
             return
         if not has_failed(look.local, state):
             self._put(look, state, ())
@@ -167,11 +167,12 @@ class Reporter:
             return False  # that is of an earlier start, and must not look like this one's end
         return not self._jobs.has_lasted(unit, look.starting, quick_s(look.jobs))
 
-    def _settles(self, local: LocalUnit, state: SystemdState) -> bool:
+    def _settles(self, look: Look, state: SystemdState) -> bool:
         """Whether systemd calls a simple service active for too short a time to be believed."""
-        if state.active != "active" or local.file is None or not is_simple(state.unit, local.file):
+        file = look.local.file
+        if state.active != "active" or file is None or not is_simple(state.unit, file):
             return False
-        return not self._settling.has_lasted(state.unit, state.since_s, SETTLE_S)
+        return not self._settling.has_lasted(state.unit, state.since_s, settle_s(look.jobs))
 
     def _touch_one(self, unit: UnitName) -> None:
         self.touch((unit,))
