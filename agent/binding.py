@@ -27,8 +27,8 @@ def drop_in_path(directory: Path, unit: UnitName) -> Path:
     return Path(f"{directory}/{unit}.d/{_FILE}")
 
 
-def drop_ins_directory(*, user: bool) -> Path:
-    """Where systemd looks for what is added to units until the next boot (systemd.unit(5))."""
+def runtime_directory(*, user: bool) -> Path:
+    """Where links and drop-ins are that hold until the next boot (systemd.unit(5))."""
     if not user:
         return Path("/run/systemd/system")
     runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")

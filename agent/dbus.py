@@ -18,6 +18,7 @@ from typing import Any
 from dbus_fast.constants import MessageType
 from dbus_fast.message import Message
 
+from agent.binding import runtime_directory
 from agent.bulk import STARTS, STOPS, Bulk
 from agent.bus import (
     DAEMON,
@@ -34,6 +35,7 @@ from agent.calls import CALL_S, LOST, Calls
 from agent.jobs import Jobs, ended_job
 from agent.journal import journal_tail
 from agent.known import Known
+from agent.links import take_links_back
 from agent.systemd import DONE, Changed, Command, SystemdState
 from agent.wire import (
     SUCCESS,
@@ -256,7 +258,9 @@ class DbusSystemd:
         return float(since_us or 0) / 1e6
 
     async def forget(self, units: Sequence[UnitName]) -> None:
-        await self._disable(units)
+        enabled = take_links_back(runtime_directory(user=self._user), units)
+        if enabled:
+            await self._disable(sorted(enabled))
         for unit in units:
             if self._known.forget(unit).active == "failed":
                 with contextlib.suppress(Refused):  # not loaded: nothing is on record

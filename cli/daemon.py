@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 
-from agent.binding import drop_ins_directory
+from agent.binding import runtime_directory
 from agent.bridge import Bridge
 from agent.dbus import DbusSystemd
 from agent.fence import Fence
@@ -124,7 +124,7 @@ class Daemon:
                 units=LocalUnits(
                     config.units_directory,
                     boot_id=self._boot_id,
-                    drop_ins=drop_ins_directory(user=config.systemd_user),
+                    drop_ins=runtime_directory(user=config.systemd_user),
                 ),
                 machine=self._machine_id,
                 fence=fence,

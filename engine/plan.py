@@ -76,7 +76,7 @@ def plan(
         departures=cluster.departures,
         unreadable_machines=unreadable_machines,
         fading=fading,
-        knows_all_files=not (cluster.problems or cluster.uploading),
+        may_drop_files=not (cluster.problems or cluster.uploading),
     )
 
 
@@ -99,13 +99,13 @@ class Planner:
         departures: Set[MachineId] = frozenset(),
         unreadable_machines: Set[MachineId] = frozenset(),
         fading: Set[MachineId] = frozenset(),
-        knows_all_files: bool = True,
+        may_drop_files: bool = True,
     ) -> Plan:
         """What to do about the cluster as it is now.
 
         `unreadable_machines` have a key with a malformed value: they live, nothing is known of
         them, and what is on them stays. `fading` ones do not renew their leases (`engine.losses`),
-        `departures` left on purpose. No file is dropped unless all who may name it are known.
+        `departures` left on purpose. No file may be dropped unless all who may name it are known.
         """
         facts = self._facts
         live: Set[MachineId] = facts.machines.keys()
@@ -133,7 +133,7 @@ class Planner:
             *fences.tasks(),
             *row_tasks,
             *refusal_tasks,
-            *self._file_tasks(files, row_tasks, knows_all_files=knows_all_files),
+            *self._file_tasks(files, row_tasks, may_drop_files=may_drop_files),
         ]
         moments = (losses.wake_at_s, fences.wake_at_s, rollout.wake_at_s)
         return Plan(
@@ -144,6 +144,11 @@ class Planner:
             wake_at_s=min((at_s for at_s in moments if at_s is not None), default=None),
             is_waiting=bool(rollout.waiting) or fences.is_waiting,
         )
+
+    @property
+    def has_nameless_files(self) -> bool:
+        """Whether there are contents that no unit has any more, by the last plan."""
+        return bool(self._nameless)
 
     def _roll_out(self, memory: EngineMemory, now_s: float) -> Rollout:
         """Which updates wait, of the units that take new contents only so many at a time."""
@@ -212,7 +217,7 @@ class Planner:
         )
 
     def _file_tasks(
-        self, digests: Set[str], row_tasks: Iterable[Task], *, knows_all_files: bool
+        self, digests: Set[str], row_tasks: Iterable[Task], *, may_drop_files: bool
     ) -> Iterator[Task]:
         """Files that nothing will name go; what cannot be read yet may name them all."""
         change: Counter[str] = Counter()
@@ -229,7 +234,7 @@ class Planner:
             if digest in self._facts.files
             and self._facts.namings.get(digest, 0) + change[digest] <= 0
         }
-        for digest in self._nameless if knows_all_files else ():
+        for digest in self._nameless if may_drop_files else ():
             yield Task(
                 kind=TaskKind.DROP_FILE,
                 digest=digest,

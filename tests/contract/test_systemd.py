@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.binding import drop_in_path, drop_ins_directory
+from agent.binding import drop_in_path, runtime_directory
 from agent.dbus import DbusSystemd
 from agent.fake import FakeSystemd
 from agent.systemd import DONE, Command, Systemd, SystemdState
@@ -112,7 +112,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @contextlib.asynccontextmanager
 async def world_of(kind: str, folder: Path) -> AsyncIterator[World]:
-    drop_ins = drop_ins_directory(user=False) if kind == "dbus" else folder / "drop-ins"
+    drop_ins = runtime_directory(user=False) if kind == "dbus" else folder / "drop-ins"
     fake = FakeSystemd(own={OWN_UNIT: OWN_PATH}, drop_ins=drop_ins)
     systemd = DbusSystemd() if kind == "dbus" else fake
     world = World(systemd=systemd, folder=folder, drop_ins=drop_ins)

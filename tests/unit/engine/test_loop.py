@@ -108,6 +108,8 @@ async def test_files_that_no_unit_names_are_dropped() -> None:
         await cluster.registry.destroy(UnitName("a.service"), by="test")
         await cluster.until_rows()
         await asyncio.sleep(1)
+        assert (await cluster.store.read(cluster.registry.keys.files)).entries
+        await asyncio.sleep(5)
         assert not (await cluster.store.read(cluster.registry.keys.files)).entries
 
 
