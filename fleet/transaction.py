@@ -17,6 +17,7 @@ completes it and reads again, and nobody writes units while one is pending. The 
 one whose writer has crashed. docs/decisions/0010-one-change-one-write.md has the refused ways.
 """
 
+import asyncio
 import json
 import logging
 import secrets
@@ -43,8 +44,11 @@ _log = logging.getLogger(__name__)
 
 Operation = Put | Delete
 
-# How long contents that nothing names yet are spared; renewed with every batch of them.
+# How long contents that nothing names yet are spared, and how often that is renewed.
 UPLOAD_TTL_S = 30.0
+_RENEW_S = UPLOAD_TTL_S / 6
+# Transactions of contents under way at a time: while the store has some, others are put together.
+_WRITERS = 3
 # What a transaction takes beside the change itself, guards and operations each.
 _OWN = 2
 _BATCH = MAX_TXN_OPS - _OWN
@@ -179,6 +183,7 @@ class Upload:
         self._mark = keys.upload(secrets.token_hex(8))
         self._created = 0
         self._lease: LeaseId | None = None
+        self._renew_at_s = 0.0
         self._written: set[str] = set()
 
     @property
@@ -197,24 +202,42 @@ class Upload:
     async def add(self, contents: Mapping[str, bytes]) -> bool:
         """Write those of the contents, by key, that are not written yet; whether there were any."""
         new = {key: value for key, value in contents.items() if key not in self._written}
-        for batch in _batches([Put(key, value) for key, value in new.items()]):
-            await self._write(batch)
-            self._written.update(operation.key for operation in batch)
+        batches = _batches([Put(key, value) for key, value in new.items()])
+        if new and self._lease is None:
+            await self._begin(next(batches))
+        writers = [asyncio.create_task(self._write_each(batches)) for _ in range(_WRITERS)]
+        try:
+            await asyncio.gather(*writers)
+        finally:
+            for writer in writers:
+                writer.cancel()
         return bool(new)
 
-    async def _write(self, batch: Sequence[Operation]) -> None:
-        if self._lease is None:
-            self._lease = await self._store.grant(UPLOAD_TTL_S)
-            mark = Put(self._mark, b"", self._lease)
-            self._created = (await self._store.commit([], [*batch, mark])).revision
+    async def _begin(self, batch: Sequence[Operation]) -> None:
+        """Write the mark, and the first contents with it."""
+        self._lease = await self._store.grant(UPLOAD_TTL_S)
+        self._renew_at_s = _now_s() + _RENEW_S
+        mark = Put(self._mark, b"", self._lease)
+        self._created = (await self._store.commit([], [*batch, mark])).revision
+        self._written.update(operation.key for operation in batch)
+
+    async def _write_each(self, batches: Iterator[Sequence[Operation]]) -> None:
+        for batch in batches:
+            await self._keep()
+            await self._store.commit([], batch)
+            self._written.update(operation.key for operation in batch)
+
+    async def _keep(self) -> None:
+        """Have the mark last, if that is due."""
+        if self._lease is None or _now_s() < self._renew_at_s:
             return
+        self._renew_at_s = _now_s() + _RENEW_S
         try:
             await self._store.renew(self._lease)
         except LeaseLost as error:
             raise Unavailable(
                 f"the store is too slow for a change of this size: {error}"
             ) from error
-        await self._store.commit([], batch)
 
 
 def fits(guards: int, operations: Sequence[Operation]) -> bool:
@@ -251,6 +274,10 @@ def decode_list(value: bytes, keys: Keys) -> list[Operation]:
     if not operations:
         raise ValueError("it is empty")
     return operations
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _count(entry: Entry, of: int) -> int:

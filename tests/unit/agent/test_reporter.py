@@ -129,5 +129,40 @@ async def test_start_over_what_was_launched_before_is_told_of_at_once(tmp_path: 
         assert desk.told == "activating"
 
 
+@pytest.mark.parametrize(
+    ("jobs", "by_s"),
+    [
+        pytest.param(0, 0.1, id="nothing else is under way"),
+        pytest.param(100, 1.1, id="a hundred starts are under way"),
+        pytest.param(10_000, 3.0, id="it is not waited for ever"),
+    ],
+)
+async def test_simple_service_is_believed_later_beside_many_starts(
+    jobs: int, by_s: float, tmp_path: Path
+) -> None:
+    desk = Desk(tmp_path, Look(local=LAUNCHED, jobs=jobs), FakeSystemd(own=KNOWN))
+    desk.systemd.set_state(UNIT, active="active")
+    async with desk.open() as reporter:
+        reporter.touch([UNIT])
+        await asyncio.sleep(by_s - 0.05)
+        before = desk.told
+        await asyncio.sleep(0.1)
+        assert (before, desk.told) == ("", "active")
+
+
+async def test_simple_service_that_fails_beside_many_starts_is_never_told_of_as_active(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path, Look(local=LAUNCHED, jobs=100), FakeSystemd(own=KNOWN))
+    desk.systemd.set_state(UNIT, active="active")
+    async with desk.open() as reporter:
+        reporter.touch([UNIT])
+        await asyncio.sleep(0.5)
+        desk.systemd.set_state(UNIT, active="failed")
+        reporter.touch([UNIT])
+        await asyncio.sleep(0.05)
+        assert desk.told == "failed"
+
+
 def test_more_jobs_at_a_time_may_take_longer_each() -> None:
     assert quick_s(1) < QUICK_S + 0.1 < quick_s(100) < quick_s(1000)
