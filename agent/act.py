@@ -257,7 +257,8 @@ class Actor:
         running[unit] = asyncio.create_task(run(), name=f"{task.kind} {unit}")
 
     async def _stop(self, unit: UnitName) -> None:
-        result = await (await self._systemd.stop(unit))
+        alone = _has_a_say(self._local.get(unit), "RefuseManualStop")
+        result = await (await self._systemd.stop(unit, alone=alone))
         state = (await self._systemd.states([unit]))[unit]
         if state.is_live:
             cause = f"the stop ended as {result!r} and it is still {state.active}; its file is kept"
@@ -287,7 +288,8 @@ class Actor:
 
     async def _launch(self, unit: UnitName, lease: str) -> Awaitable[str]:
         """Queue the start and note it, which nothing may come between; returns its job."""
-        job = await self._systemd.start(unit)
+        alone = _has_a_say(self._local.get(unit), "RefuseManualStart")
+        job = await self._systemd.start(unit, alone=alone)
         note = self._note_of(unit)
         if note is not None:
             # Only now, since what is noted as launched is never started again.
@@ -312,6 +314,11 @@ class Actor:
 
 def _of(plan: Plan, kind: Kind) -> list[Task]:
     return [task for task in plan.tasks if task.kind is kind]
+
+
+def _has_a_say(local: LocalUnit | None, option: str) -> bool:
+    """Whether the unit's file says by whom it may be started, or stopped: systemd has to ask it."""
+    return local is not None and local.file is not None and bool(local.file.values("Unit", option))
 
 
 def _wants_enabling(local: LocalUnit | None) -> bool:

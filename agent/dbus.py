@@ -161,9 +161,9 @@ class DbusSystemd:
         states = {UnitName(entry[0]): listed_state(UnitName(entry[0]), entry) for entry in body[0]}
         return {unit: (states[unit], body.arrived) for unit in units if unit in states}
 
-    async def start(self, unit: UnitName) -> Awaitable[str]:
+    async def start(self, unit: UnitName, *, alone: bool = False) -> Awaitable[str]:
         self._stops.withdraw(unit)
-        job = await self._starts.queue(unit)
+        job = await (self._start_alone(unit) if alone else self._starts.queue(unit))
         self._known.started(unit)
         return job
 
@@ -174,9 +174,9 @@ class DbusSystemd:
             self._known.distrust([unit])
             raise SystemdError("start", unit, str(error)) from error
 
-    async def stop(self, unit: UnitName) -> Awaitable[str]:
+    async def stop(self, unit: UnitName, *, alone: bool = False) -> Awaitable[str]:
         self._starts.withdraw(unit)
-        return await self._stops.queue(unit)
+        return await (self._stop_alone(unit) if alone else self._stops.queue(unit))
 
     async def _stop_alone(self, unit: UnitName) -> Awaitable[str]:
         try:

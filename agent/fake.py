@@ -135,13 +135,14 @@ class FakeSystemd:
         self._enter()
         return frozenset(units) & self._memory.keys()
 
-    async def start(self, unit: UnitName) -> Awaitable[str]:
+    async def start(self, unit: UnitName, *, alone: bool = False) -> Awaitable[str]:
         self._enter("start", unit)
         loaded = self._load(unit)
         if loaded is None:
             raise SystemdError("start", unit, f"Unit {unit} not found.")
         if loaded.load != "loaded":
             raise SystemdError("start", unit, f"Unit {unit} has a bad unit file setting.")
+        self._refuse_manual(loaded, "start", alone=alone)
         self._stop_others(loaded)
         job = self._starts.get(unit)
         if job is None:
@@ -156,8 +157,10 @@ class FakeSystemd:
         await asyncio.sleep(self.answer_s)
         return asyncio.shield(job)
 
-    async def stop(self, unit: UnitName) -> Awaitable[str]:
+    async def stop(self, unit: UnitName, *, alone: bool = False) -> Awaitable[str]:
         self._enter("stop", unit)
+        if (loaded := self._memory.get(unit)) is not None:
+            self._refuse_manual(loaded, "stop", alone=alone)
         if unit.endswith(".timer"):
             self._states.pop(unit, None)
             if (timer := self._timers.pop(unit, None)) is not None:
@@ -260,6 +263,12 @@ class FakeSystemd:
             for name in other.values("Service", "RuntimeDirectory")
         }
         return folders.issuperset(loaded.values("Unit", "AssertPathExists"))
+
+    def _refuse_manual(self, loaded: _Loaded, action: str, *, alone: bool) -> None:
+        """What is asked for alone is asked for by hand, which a unit may refuse."""
+        if alone and "yes" in loaded.values("Unit", f"RefuseManual{action.capitalize()}"):
+            unit = os.path.basename(loaded.path)
+            raise SystemdError(action, unit, "it may be requested by dependency only")
 
     def _stop_others(self, loaded: _Loaded) -> None:
         for other in loaded.values("Unit", "Conflicts"):

@@ -107,14 +107,16 @@ class Systemd(Protocol):
         """Those of the units whose files systemd has read: it sees a change after a reload only."""
         ...
 
-    async def start(self, unit: UnitName) -> Awaitable[str]:
+    async def start(self, unit: UnitName, *, alone: bool = False) -> Awaitable[str]:
         """Queue a start; what is returned is awaited for the job's result.
 
-        How long that takes is up to the unit; systemd's own time limits end it.
+        How long that takes is up to the unit; systemd's own time limits end it. Starts of one
+        moment may reach systemd together, by a unit that wants them all, except those that are to
+        be asked for `alone`.
         """
         ...
 
-    async def stop(self, unit: UnitName) -> Awaitable[str]:
+    async def stop(self, unit: UnitName, *, alone: bool = False) -> Awaitable[str]:
         """Queue a stop, as `start` does; a unit that is unknown has stopped."""
         ...
 

@@ -387,6 +387,21 @@ async def test_of_many_stops_at_once_each_ends_as_it_would_alone(kind: str, fold
             await world.until(unit, lambda s: s.active == "inactive")
 
 
+async def test_unit_that_refuses_to_be_asked_by_hand_refuses_beside_many(
+    kind: str, folder: Path
+) -> None:
+    async with world_of(kind, folder) as world:
+        others = [await world.make(f"beside-{n}.service", SLEEPER) for n in range(6)]
+        shy = await world.make("shy.service", f"[Unit]\nRefuseManualStart=yes\n{SLEEPER}")
+        *_, refused = await asyncio.gather(
+            *(world.start(unit) for unit in others),
+            world.systemd.start(shy, alone=True),
+            return_exceptions=True,
+        )
+        assert "by dependency only" in str(refused)
+        assert not (await world.state(shy)).is_live
+
+
 async def test_stop_overtakes_no_start_that_was_asked_for_before(kind: str, folder: Path) -> None:
     async with world_of(kind, folder) as world:
         units = [world.write(f"row-{n}.service", SLEEPER) for n in range(150)]

@@ -524,6 +524,16 @@ async def test_failed_stop_is_retried_and_the_file_kept(tmp_path: Path) -> None:
         assert not (tmp_path / "units" / unit).exists()
 
 
+async def test_unit_that_refuses_to_be_started_by_hand_is_asked_for_alone(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    async with bench.agent():
+        unit = await bench.schedule("shy.service", f"[Unit]\nRefuseManualStart=yes\n{SLEEPER}")
+        state = await bench.published(unit, lambda s: s is not None and bool(s.journal))
+        assert state is not None
+        assert state.journal[-1].endswith("it may be requested by dependency only")
+        assert unit not in bench.systemd.live
+
+
 async def test_refused_start_is_reported_and_retried(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "units")
     bench.systemd.refusals["start", "web.service"] = "Unit web.service is masked."
