@@ -6,15 +6,18 @@ is to start, or conflicts with what is to stop (`Wants=`, `Conflicts=`; systemd.
 units it is the same: a unit that gets no job in this way, as one that cannot be loaded, is asked
 for alone, and that tells why.
 
-One transaction is answered before the next is sent: systemd begins all jobs of its queue before it
-answers anybody, and nobody should have to wait for it long.
+systemd begins all jobs of its queue before it reads another message. So what became of a
+transaction is asked for along with it, and is known before any of its jobs has begun; and the next
+one is sent when those have, lest nobody hears from systemd for long.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from agent.bus import Refused
 from agent.calls import Calls
@@ -89,6 +92,9 @@ class Bulk:
             while self._asked:
                 part, self._asked = self._asked[:MOST], self._asked[MOST:]
                 await self._send_part([pair for pair in part if not pair[1].done()])
+                if self._asked:
+                    with contextlib.suppress(Refused, Unavailable):  # the next part will tell
+                        await self._calls.ping()
         finally:
             self._sender = None
             for _, answer in (*part, *self._asked):
@@ -98,7 +104,7 @@ class Bulk:
         units = frozenset(unit for unit, _ in part)
         try:
             queued = await self._together(units) if len(units) >= FEW else {}
-        except (SystemdError, Unavailable) as error:
+        except Unavailable as error:
             for _, answer in part:
                 _fail(answer, error)
             return
@@ -127,24 +133,22 @@ class Bulk:
         properties = bulk_properties(text, self._verb.dependency, units)
         with self._jobs.queueing():
             try:
-                first = await self._calls.transient(name, properties)
+                first, (listed,) = await asyncio.gather(
+                    self._calls.transient(name, properties), self._calls.manager("ListJobs")
+                )
             except Refused as error:
                 _log.info("%d units are asked for one by one: %s", len(units), error)
                 return {}
-            return await self._queued(first, units)
+            return self._queued(first, listed, units)
 
-    async def _queued(
-        self, first: str, units: frozenset[UnitName]
+    def _queued(
+        self, first: str, listed: Sequence[Sequence[Any]], units: frozenset[UnitName]
     ) -> dict[UnitName, Awaitable[str]]:
         """The jobs of the transaction whose first job that is: systemd numbers them in a row.
 
         One that is over already is not listed any more; one that stood there before, and that this
         one became a part of, has an earlier number.
         """
-        try:
-            (listed,) = await self._calls.manager("ListJobs")
-        except Refused as error:
-            raise SystemdError("list", "its jobs", str(error)) from error
         found = {
             UnitName(unit): self._jobs.job(path)
             for _, unit, kind, _, path, _ in listed

@@ -12,7 +12,7 @@ from dbus_fast.errors import AuthError, DBusError
 from dbus_fast.message import Message
 from dbus_fast.signature import Variant
 
-from agent.bus import MANAGER, MANAGER_PATH, PROPERTIES, SYSTEMD, Body, Bus, Refused
+from agent.bus import MANAGER, MANAGER_PATH, PEER, PROPERTIES, SYSTEMD, Body, Bus, Refused
 from agent.wire import unit_path
 from fleet.errors import Unavailable
 from fleet.names import UnitName
@@ -67,6 +67,10 @@ class Calls:
     ) -> Body:
         """The answer of systemd's manager."""
         return await self.call(MANAGER_PATH, MANAGER, member, signature, *body, timeout_s=timeout_s)
+
+    async def ping(self) -> None:
+        """Return when systemd has got to it (D-Bus specification, org.freedesktop.DBus.Peer)."""
+        await self.call(MANAGER_PATH, PEER, "Ping", "")
 
     async def job(self, member: str, unit: UnitName) -> str:
         """Queue a job of the unit, in place of any other; returns its path."""
