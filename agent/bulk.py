@@ -64,6 +64,7 @@ class Bulk:
         self._jobs = jobs
         self._alone = alone
         self._asked: list[_Asked] = []
+        self._part: list[_Asked] = []
         self._sender: asyncio.Task[None] | None = None
         self._serial = 0
 
@@ -79,25 +80,26 @@ class Bulk:
         return await answer
 
     def withdraw(self, unit: UnitName) -> None:
-        """End the unit's jobs that were not sent yet as systemd ends those that others replace."""
-        for asked, answer in self._asked:
+        """End the unit's jobs that have no answer yet as systemd ends those that others replace.
+
+        What was not sent will not be.
+        """
+        for asked, answer in (*self._part, *self._asked):
             if asked == unit and not answer.done():
                 answer.set_result(ended_job(CANCELED))
-        self._asked = [pair for pair in self._asked if pair[0] != unit]
 
     async def _send(self) -> None:
         """Send what was asked for, until that is nothing; it begins once the moment is over."""
-        part: list[_Asked] = []
         try:
             while self._asked:
-                part, self._asked = self._asked[:MOST], self._asked[MOST:]
-                await self._send_part([pair for pair in part if not pair[1].done()])
+                self._part, self._asked = self._asked[:MOST], self._asked[MOST:]
+                await self._send_part([pair for pair in self._part if not pair[1].done()])
                 if self._asked:
                     with contextlib.suppress(Refused, Unavailable):  # the next part will tell
                         await self._calls.ping()
         finally:
             self._sender = None
-            for _, answer in (*part, *self._asked):
+            for _, answer in (*self._part, *self._asked):
                 answer.cancel()  # which only those without an answer feel
 
     async def _send_part(self, part: Sequence[_Asked]) -> None:
@@ -110,10 +112,12 @@ class Bulk:
             return
         alone = []
         for unit, answer in part:
-            if unit not in queued:
-                alone.append(self._send_alone(unit, answer))
-            elif not answer.done():
+            if answer.done():
+                continue  # withdrawn meanwhile
+            if unit in queued:
                 answer.set_result(queued[unit])
+            else:
+                alone.append(self._send_alone(unit, answer))
         await asyncio.gather(*alone)
 
     async def _send_alone(self, unit: UnitName, answer: asyncio.Future[Awaitable[str]]) -> None:

@@ -212,10 +212,10 @@ class DbusSystemd:
             return await self._ended(unit, await job)
         except Refused as error:
             if error.name == _UNIT_EXISTS:
-                await self.stop(unit)
+                await self._stop_alone(unit)
             raise SystemdError("start", unit, str(error)) from error
         except asyncio.CancelledError:
-            await self._tidy(self.stop(unit))
+            await self._tidy(self._stop_alone(unit))
             raise
         finally:
             await self._tidy(self._calls.manager("UnrefUnit", "s", unit))

@@ -230,16 +230,16 @@ class Fence:
         self._timers |= {timer}
         await self._systemd.start_at(UnitName(f"fleet-fence@{number}.service"), until_s)
         for old in sorted(earlier):
-            await self._systemd.stop(old)
+            await self._systemd.stop(old, alone=True)
         self._timers = frozenset({timer})
 
     async def _begin(self, until_s: float) -> float:
         """Have the lease unit active; since when it is, 0 if the fence came down meanwhile."""
-        await (await self._systemd.start(LEASE))
+        await (await self._systemd.start(LEASE, alone=True))
         since_s = await self._systemd.active_since(LEASE)
         if asyncio.get_running_loop().time() < until_s:
             return since_s
-        await (await self._systemd.stop(LEASE))
+        await (await self._systemd.stop(LEASE, alone=True))
         return 0.0
 
     def _take(self, armed: Armed | None) -> None:

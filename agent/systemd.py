@@ -111,8 +111,8 @@ class Systemd(Protocol):
         """Queue a start; what is returned is awaited for the job's result.
 
         How long that takes is up to the unit; systemd's own time limits end it. Starts of one
-        moment may reach systemd together, by a unit that wants them all, except those that are to
-        be asked for `alone`.
+        moment may reach systemd together, by a unit that wants them all, and after others that wait
+        for their turn; one that is asked for `alone` reaches it by itself, at once.
         """
         ...
 
