@@ -202,8 +202,10 @@ class Upload:
     async def add(self, contents: Mapping[str, bytes]) -> bool:
         """Write those of the contents, by key, that are not written yet; whether there were any."""
         new = {key: value for key, value in contents.items() if key not in self._written}
+        if not new:
+            return False
         batches = _batches([Put(key, value) for key, value in new.items()])
-        if new and self._lease is None:
+        if self._lease is None:
             await self._begin(next(batches))
         writers = [asyncio.create_task(self._write_each(batches)) for _ in range(_WRITERS)]
         try:
@@ -211,7 +213,7 @@ class Upload:
         finally:
             for writer in writers:
                 writer.cancel()
-        return bool(new)
+        return True
 
     async def _begin(self, batch: Sequence[Operation]) -> None:
         """Write the mark, and the first contents with it."""

@@ -244,6 +244,25 @@ async def test_contents_written_ahead_are_spared_until_they_are_named() -> None:
     assert await registry.files(["abc"]) == {}
 
 
+class SlowStore(MemoryStore):
+    """Takes four seconds for each transaction."""
+
+    async def commit(self, guards: Sequence[Guard], operations: Sequence[Put | Delete]) -> Commit:
+        await asyncio.sleep(4)
+        return await super().commit(guards, operations)
+
+
+async def test_contents_that_take_longer_than_they_are_spared_are_spared_till_the_end() -> None:
+    registry = Registry(SlowStore(), KEYS)
+    upload = Upload(registry.store, KEYS)
+    began_s = asyncio.get_running_loop().time()
+    contents = {KEYS.file(f"{n:05}"): b"[Unit]\n" for n in range(126 * 30)}
+    await upload.add(contents)
+    assert asyncio.get_running_loop().time() - began_s > UPLOAD_TTL_S + 1
+    assert upload.lasts(await registry.transactions.settled())
+    assert len((await registry.store.read(KEYS.files)).entries) == len(contents)
+
+
 async def test_change_whose_contents_are_spared_no_longer_is_not_made() -> None:
     registry = Registry(MemoryStore(), KEYS)
     upload = Upload(registry.store, KEYS)
