@@ -34,9 +34,6 @@ _CONFLICTS = 20
 _LOOKUPS = 16
 # How long whoever made a change has to complete it, before the leader does.
 _COMPLETION_S = 1.0
-# How long contents stay that no unit has any more: nobody waits for their removal, which would hold
-# up those who wait for whatever else there is to write.
-_FILES_STAY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +88,6 @@ class Leading:
         self._conflicts = 0
         self._look_at_s: float | None = None
         self._full_at_s = 0.0
-        self._drop_files_at_s: float | None = None
         self._pending_change = 0
         self._pending_since_s = 0.0
         self._problems: frozenset[str] = frozenset()
@@ -186,7 +182,7 @@ class Leading:
             departures=view.departures,
             unreadable_machines=view.unreadable_machines,
             fading=fading,
-            may_drop_files=self._may_drop_files(now_s),
+            knows_all_files=not (view.problems or view.uploads),
         )
         busy_s = time.monotonic() - began_s - (answered_s - asked_s)
         again_s = await self._carry_out(made, alive=view.facts.machines.keys())
@@ -194,25 +190,10 @@ class Leading:
             self._look_at_s = _now_s() + again_s
             return busy_s
         self._memory = made.memory
-        moments = (made.wake_at_s, self._note_nameless_files(now_s))
-        self._look_at_s = min((at_s for at_s in moments if at_s is not None), default=None)
+        self._look_at_s = made.wake_at_s
         self._is_moving = view.facts.leaving_rows > 0 or made.is_waiting
         self._full_at_s = now_s + self._settings.reconcile_interval_s
         return busy_s
-
-    def _may_drop_files(self, now_s: float) -> bool:
-        """Whether it is time to, and all who may name them are known."""
-        is_time = self._drop_files_at_s is not None and now_s >= self._drop_files_at_s
-        return is_time and not (self._view.problems or self._view.uploads)
-
-    def _note_nameless_files(self, now_s: float) -> float | None:
-        """When files that no unit names may be dropped, if that is still to come."""
-        if not self._planner.has_nameless_files:
-            self._drop_files_at_s = None
-        elif self._drop_files_at_s is None:
-            self._drop_files_at_s = now_s + _FILES_STAY_S
-        at_s = self._drop_files_at_s
-        return at_s if at_s is not None and at_s > now_s else None
 
     async def _complete(self, change: int, now_s: float) -> float:
         """See to it that a change of units is completed; in how many seconds to look again.

@@ -55,7 +55,8 @@ class EngineMemory:
 
     `known` are the machines that count, `lost_at_s` when those of them that are missing were
     first missed, `missing_since_s` the same of machines with claims (`engine.fencing`). `up_at_s`
-    is for `engine.rollout`. A new leader begins with an empty memory, but for a hold that it finds.
+    is for `engine.rollout`, `drop_files_at_s` for `engine.nameless`. A new leader begins with an
+    empty memory, but for a hold that it finds.
     """
 
     is_new: bool = True
@@ -65,6 +66,7 @@ class EngineMemory:
     amnesty_until_s: float = 0.0
     missing_since_s: Mapping[MachineId, float] = field(default_factory=dict)
     up_at_s: Mapping[tuple[UnitName, MachineId, str], float] = field(default_factory=dict)
+    drop_files_at_s: float | None = None
 
     def after_outage(self, amnesty_until_s: float) -> "EngineMemory":
         """The memory after the store was away: what was missed before and not held is given up."""

@@ -5,7 +5,6 @@ agree: planning on the result of a plan yields nothing. What a plan says about a
 from `losses`. Reasons are sentences that the log, the events and `fleetctl` show as they are.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -14,6 +13,7 @@ from operator import attrgetter
 from engine.facts import Facts, is_template
 from engine.fencing import Fences
 from engine.losses import BRAKE_PART, EngineMemory, Losses, LossRules, weigh_losses
+from engine.nameless import file_tasks, find_nameless, when_to_drop
 from engine.outcomes import Outcome
 from engine.reasons import short, summarise
 from engine.rollout import Rollout, kind_of, roll_out
@@ -29,11 +29,15 @@ TEMPLATE = "it is a template: start an instance of it"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanSettings:
-    """How long a machine's lease is, and how long a mass loss, of how many, is not believed."""
+    """How long a machine's lease is, and how long a mass loss, of how many, is not believed.
+
+    Contents that no unit names stay for `file_stay_s`, see `engine.nameless`.
+    """
 
     machine_ttl_s: float = 6.0
     mass_loss_hold_s: float = 120.0
     mass_loss_part: Fraction = BRAKE_PART
+    file_stay_s: float = 5.0
 
     @property
     def loss_rules(self) -> LossRules:
@@ -76,7 +80,7 @@ def plan(
         departures=cluster.departures,
         unreadable_machines=unreadable_machines,
         fading=fading,
-        may_drop_files=not (cluster.problems or cluster.uploading),
+        knows_all_files=not (cluster.problems or cluster.uploading),
     )
 
 
@@ -99,13 +103,13 @@ class Planner:
         departures: Set[MachineId] = frozenset(),
         unreadable_machines: Set[MachineId] = frozenset(),
         fading: Set[MachineId] = frozenset(),
-        may_drop_files: bool = True,
+        knows_all_files: bool = True,
     ) -> Plan:
         """What to do about the cluster as it is now.
 
         `unreadable_machines` have a key with a malformed value: they live, nothing is known of
         them, and what is on them stays. `fading` ones do not renew their leases (`engine.losses`),
-        `departures` left on purpose. No file may be dropped unless all who may name it are known.
+        `departures` left on purpose. No file is dropped unless all who may name it are known.
         """
         facts = self._facts
         live: Set[MachineId] = facts.machines.keys()
@@ -128,27 +132,30 @@ class Planner:
         told = fences.settle(self._settler)
         rollout = self._roll_out(memory, now_s)
         row_tasks, refusal_tasks = self._unit_tasks(told, fences, rollout)
+        self._nameless = find_nameless(facts, files, row_tasks)
+        stay_s = self._settings.file_stay_s
+        drop_at_s = when_to_drop(self._nameless, memory.drop_files_at_s, now_s, stay_s)
+        is_time = drop_at_s is not None and now_s >= drop_at_s
         tasks = [
             *_hold_tasks(losses, now_s),
             *fences.tasks(),
             *row_tasks,
             *refusal_tasks,
-            *self._file_tasks(files, row_tasks, may_drop_files=may_drop_files),
+            *(file_tasks(facts, self._nameless) if is_time and knows_all_files else ()),
         ]
-        moments = (losses.wake_at_s, fences.wake_at_s, rollout.wake_at_s)
+        drop_wake_at_s = None if is_time else drop_at_s
+        moments = (losses.wake_at_s, fences.wake_at_s, rollout.wake_at_s, drop_wake_at_s)
         return Plan(
             tasks=tuple(sorted(tasks, key=attrgetter("sort_key"))),
             memory=replace(
-                losses.memory, missing_since_s=fences.missing_since_s, up_at_s=rollout.up_at_s
+                losses.memory,
+                missing_since_s=fences.missing_since_s,
+                up_at_s=rollout.up_at_s,
+                drop_files_at_s=drop_at_s,
             ),
             wake_at_s=min((at_s for at_s in moments if at_s is not None), default=None),
             is_waiting=bool(rollout.waiting) or fences.is_waiting,
         )
-
-    @property
-    def has_nameless_files(self) -> bool:
-        """Whether there are contents that no unit has any more, by the last plan."""
-        return bool(self._nameless)
 
     def _roll_out(self, memory: EngineMemory, now_s: float) -> Rollout:
         """Which updates wait, of the units that take new contents only so many at a time."""
@@ -215,32 +222,6 @@ class Planner:
             until_s=fences.waits[unit].until_s if unit in fences.waits else 0.0,
             unit_revision=record.revision,
         )
-
-    def _file_tasks(
-        self, digests: Set[str], row_tasks: Iterable[Task], *, may_drop_files: bool
-    ) -> Iterator[Task]:
-        """Files that nothing will name go; what cannot be read yet may name them all."""
-        change: Counter[str] = Counter()
-        for task in row_tasks:
-            if task.row is not None:
-                old = self._facts.stored_rows_of(task.row.unit).get(task.row.machine)
-                if old is not None:
-                    change[old.file] -= 1
-                if task.kind is not TaskKind.REMOVE:
-                    change[task.row.file] += 1
-        self._nameless = {
-            digest
-            for digest in digests | change.keys()
-            if digest in self._facts.files
-            and self._facts.namings.get(digest, 0) + change[digest] <= 0
-        }
-        for digest in self._nameless if may_drop_files else ():
-            yield Task(
-                kind=TaskKind.DROP_FILE,
-                digest=digest,
-                reason="no unit has these contents any more",
-                unit_revision=self._facts.files[digest],
-            )
 
 
 def _has_to_wait(task: Task, rollout: Rollout) -> bool:

@@ -139,7 +139,7 @@ def _of_store(cluster: Cluster) -> Iterator[str]:
     for row in cluster.schedule:
         if row.leaving:
             yield f"{row.unit} is still leaving {row.machine}"
-    made = plan(cluster, EngineMemory(), 0.0, PlanSettings())
+    made = plan(cluster, EngineMemory(), 0.0, PlanSettings(file_stay_s=0.0))
     for task in made.tasks:
         yield f"the engine has yet to do: {task}"
 

@@ -5,10 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from engine.losses import EngineMemory
+from engine.plan import plan
 from engine.tasks import Task, TaskKind
 from fleet.cluster import Cluster, Refusal, UnitRecord
 from fleet.names import UnitName
 from tests.unit.engine.worlds import (
+    SETTINGS,
     all_up,
     carried_out,
     homes_of,
@@ -156,6 +159,23 @@ def test_files_that_nothing_names_are_dropped_unless_something_cannot_be_read() 
     assert planned(replace(before, problems=("x holds a malformed value",))).tasks == ()
     assert planned(replace(before, uploading=True)).tasks == ()
     assert planned(replace(before, kept_files=frozenset({"old"}))).tasks == ()
+
+
+def test_files_that_nothing_names_stay_a_while_and_go_together() -> None:
+    settings = replace(SETTINGS, file_stay_s=5.0)
+    before = with_rows(world(["m1"], [unit(A)]), "a.service@m1")
+    before = replace(before, files={"file-a.service-1": 5, "old": 7})
+    first = plan(before, EngineMemory(), 100.0, settings)
+    assert (first.tasks, first.wake_at_s) == ((), 105.0)
+
+    more = replace(before, files={**before.files, "older": 6})
+    second = plan(more, first.memory, 104.0, settings)
+    assert (second.tasks, second.wake_at_s) == ((), 105.0)
+    third = plan(more, second.memory, 105.0, settings)
+    assert [task.digest for task in third.tasks] == ["old", "older"]
+
+    named = plan(replace(before, files={"file-a.service-1": 5}), second.memory, 104.0, settings)
+    assert (named.wake_at_s, named.memory.drop_files_at_s) == (None, None)
 
 
 # Conflicts

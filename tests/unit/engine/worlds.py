@@ -15,7 +15,7 @@ from fleet.options import SECTION, read_requirements
 from fleet.states import TargetState, UnitState
 from fleet.unit import UnitOption
 
-SETTINGS = PlanSettings(machine_ttl_s=6.0, mass_loss_hold_s=60.0)
+SETTINGS = PlanSettings(machine_ttl_s=6.0, mass_loss_hold_s=60.0, file_stay_s=0.0)
 
 
 def stride(short: int) -> int:

@@ -106,7 +106,7 @@ async def drop_unnamed_files(registry: Registry) -> None:
     """What the leader's engine does with files that no unit names, on the store as it is now."""
     snapshot = await registry.store.read(KEYS.root)
     cluster = decode_cluster(KEYS, snapshot.entries.values(), snapshot.revision)
-    made = plan(cluster, EngineMemory(), 0.0, PlanSettings())
+    made = plan(cluster, EngineMemory(), 0.0, PlanSettings(file_stay_s=0.0))
     for task in made.tasks:
         if task.kind is TaskKind.DROP_FILE:
             await registry.store.commit([], [Delete(KEYS.file(task.digest))])
