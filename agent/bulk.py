@@ -17,13 +17,12 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from agent.bus import Refused
 from agent.calls import Calls
 from agent.jobs import Jobs, ended_job
 from agent.systemd import CANCELED
-from agent.wire import bulk_properties
+from agent.wire import bulk_properties, listed_jobs
 from fleet.errors import SystemdError, Unavailable
 from fleet.names import UnitName
 
@@ -143,23 +142,12 @@ class Bulk:
             except Refused as error:
                 _log.info("%d units are asked for one by one: %s", len(units), error)
                 return {}
-            return self._queued(first, listed, units)
-
-    def _queued(
-        self, first: str, listed: Sequence[Sequence[Any]], units: frozenset[UnitName]
-    ) -> dict[UnitName, Awaitable[str]]:
-        """The jobs of the transaction whose first job that is: systemd numbers them in a row.
-
-        One that is over already is not listed any more; one that stood there before, and that this
-        one became a part of, has an earlier number.
-        """
-        found = {
-            UnitName(unit): self._jobs.job(path)
-            for _, unit, kind, _, path, _ in listed
-            if unit in units and (kind == "stop") is self._verb.stops
-        }
-        ended = self._jobs.ended_after(first)
-        return found | {unit: ended_job(ended[unit]) for unit in units & ended.keys()}
+            # Over already, or under way: perhaps as a part of a job that stood there before.
+            ended = self._jobs.ended_after(first)
+            waiting = listed_jobs(listed, units, stops=self._verb.stops)
+            return {unit: self._jobs.job(path) for unit, path in waiting.items()} | {
+                unit: ended_job(ended[unit]) for unit in units & ended.keys()
+            }
 
 
 def _fail(answer: asyncio.Future[Awaitable[str]], error: Exception) -> None:

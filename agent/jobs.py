@@ -40,7 +40,10 @@ class Jobs:
         return asyncio.shield(self._waited[path])
 
     def ended_after(self, path: str) -> dict[UnitName, str]:
-        """How jobs ended that systemd made after this one: the first of each unit."""
+        """How jobs ended that systemd made after this one: the first of each unit.
+
+        systemd numbers jobs as it makes them, and the first of a transaction is what was asked for.
+        """
         number = _number(path)
         first: dict[UnitName, str] = {}
         for ended, (unit, result) in self._ended.items():

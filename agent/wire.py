@@ -6,7 +6,7 @@ https://www.freedesktop.org/software/systemd/man/org.freedesktop.systemd1.html
 
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -70,6 +70,20 @@ def listed_state(unit: UnitName, entry: Sequence[Any]) -> SystemdState:
     load, active, sub = str(entry[2]), str(entry[3]), str(entry[4])
     result = SUCCESS if load == "loaded" and active != "failed" else ""
     return SystemdState(unit=unit, load=load, active=active, sub=sub, result=result)
+
+
+def listed_jobs(
+    entries: Iterable[Sequence[Any]], units: Set[UnitName], *, stops: bool
+) -> dict[UnitName, str]:
+    """The paths of the units' jobs in a list of all jobs: those that stop, or all others.
+
+    Others bring up what a start is asked for, as a restart does, which a start becomes a part of.
+    """
+    return {
+        UnitName(unit): str(path)
+        for _, unit, kind, _, path, _ in entries
+        if unit in units and (kind == "stop") is stops
+    }
 
 
 def wanted_properties(state: SystemdState) -> tuple[tuple[str, str], ...]:

@@ -6,6 +6,7 @@ import pytest
 
 from agent.act import FIRST_REST_S, LONGEST_REST_S, rest_after, stops_together_s
 from agent.jobs import Jobs
+from agent.wire import listed_jobs
 from fleet.errors import Unavailable
 from fleet.names import UnitName
 
@@ -55,6 +56,27 @@ async def test_of_jobs_made_after_another_the_first_end_of_each_unit_is_known() 
         jobs.end("/org/freedesktop/systemd1/job/13", UNIT, "failed")
 
         assert jobs.ended_after("/org/freedesktop/systemd1/job/10") == {UNIT: "done", other: "done"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "stops", "is_found"),
+    [
+        pytest.param("start", False, True, id="a start that was asked for"),
+        pytest.param("restart", False, True, id="a restart, which a start is a part of"),
+        pytest.param("stop", False, False, id="a stop that came in between"),
+        pytest.param("stop", True, True, id="a stop that was asked for"),
+        pytest.param("start", True, False, id="a start that came in between"),
+    ],
+)
+def test_jobs_that_are_asked_for_are_found_in_the_list(
+    kind: str, stops: bool, is_found: bool
+) -> None:
+    listed = [
+        [7, UNIT, kind, "waiting", PATH, "/unit"],
+        [8, "other.service", kind, "waiting", "/other", "/unit"],
+    ]
+
+    assert listed_jobs(listed, {UNIT}, stops=stops) == ({UNIT: PATH} if is_found else {})
 
 
 async def test_two_who_wait_for_one_job_are_both_told_and_may_leave() -> None:
