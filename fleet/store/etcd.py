@@ -143,7 +143,7 @@ class EtcdStore:
             batch = [left.popleft() for _ in range(min(len(left), MAX_TXN_OPS))]
             document = wire.encode_read(batch, limit=limit, revision=revision)
             try:
-                answer = await self._link.call(wire.TXN, document)
+                answer = await self._link.call_whole(wire.TXN, document)
             except EtcdFault as fault:
                 if fault.fault is not Fault.TOO_LONG or limit == 1:
                     raise

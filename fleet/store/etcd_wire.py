@@ -139,8 +139,7 @@ def decode_read(answer: Document, spans: Sequence[Span]) -> list[Page]:
         raise foreign_answer("it left out a part of the answer")
     try:
         return [
-            _page(span, part.get("response_range", {}))
-            for span, part in zip(spans, responses, strict=True)
+            _page(span, part["response_range"]) for span, part in zip(spans, responses, strict=True)
         ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise foreign_answer(f"its keys cannot be read ({error!r})") from error

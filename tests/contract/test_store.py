@@ -602,6 +602,18 @@ async def _drain(store: Store, prefix: str, after: int) -> None:
             pass
 
 
+async def test_reads_that_nobody_waits_for_any_more_do_the_store_no_harm(place: Place) -> None:
+    keys = [f"{place.prefix}{number}" for number in range(MAX_TXN_OPS)]
+    async with opened(place) as store:
+        await put(store, *keys, value=b"v" * 1000)
+        for number in range(150):
+            reading = asyncio.create_task(store.read(place.prefix))
+            await asyncio.sleep(number % 30 / 5000)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        assert set((await store.read(place.prefix)).entries) == set(keys)
+
+
 async def test_change_of_five_hundred_units_is_one_that_no_reader_sees_half_made(
     place: Place,
 ) -> None:

@@ -147,6 +147,7 @@ def test_read_decodes_entries_with_what_the_gateway_leaves_out() -> None:
         pytest.param({"header": HEADER}, id="nothing"),
         pytest.param({"header": HEADER, "succeeded": True}, id="no answers"),
         pytest.param({"header": HEADER, "responses": [{"response_range": {}}]}, id="not done"),
+        pytest.param({"header": HEADER, "succeeded": True, "responses": [{}]}, id="one left out"),
         pytest.param(
             {"header": HEADER, "succeeded": True, "responses": [{"response_range": {}}] * 2},
             id="too many answers",
