@@ -80,6 +80,10 @@ class Transactions:
         entry = snapshot.entries.get(self._keys.latest_change)
         return entry.modified if entry else 0
 
+    async def read_latest(self) -> int:
+        """The revision of the last change of any unit, made or not yet completed."""
+        return self.latest(await self._store.read(self._keys.latest_change))
+
     async def commit(self, guards: Sequence[Guard], operations: Sequence[Operation]) -> Commit:
         """Make a change that `fits`, unless a guard fails or another change is pending."""
         guards = [Guard(self._keys.pending_change, created=0), *guards]
@@ -112,19 +116,23 @@ class Transactions:
             key=pending.key, value=pending.value, created=commit.revision, modified=commit.revision
         )
         try:
-            await self.complete(entry)
+            await self.complete(entry, is_new=True)
         except Unavailable as error:
             _log.warning("a change is made, and completed when the store answers: %s", error)
         return True
 
-    async def complete(self, pending: Entry) -> None:
-        """Roll the pending change forward to its end; nothing if others have done so."""
+    async def complete(self, pending: Entry, *, is_new: bool = False) -> None:
+        """Roll the pending change forward to its end; nothing if others have done so.
+
+        Of one that `is_new` it is taken for granted, until that fails, that nothing is done yet.
+        """
         try:
             batches = list(_batches(decode_list(pending.value, self._keys)))
         except MALFORMED as error:
             await self._drop(pending, error)
             return
-        while (done := await self._done(pending, len(batches))) is not None:
+        done = (0, 0) if is_new else await self._done(pending, len(batches))
+        while done is not None:
             count, revision = done
             for number, batch in enumerate(batches[count:], start=count + 1):
                 is_last = number == len(batches)
@@ -132,6 +140,9 @@ class Transactions:
                 if not commit.succeeded:
                     break  # another does the same just now, or has come to the end
                 revision = commit.revision
+            else:
+                return
+            done = await self._done(pending, len(batches))
 
     async def _done(self, pending: Entry, of: int) -> tuple[int, int] | None:
         """How many batches of the change are written, with the revision of that count.

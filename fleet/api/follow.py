@@ -19,7 +19,6 @@ from fleet.names import UnitName
 from fleet.pace import Pace
 from fleet.registry import Registry
 from fleet.store.mirror import Mirror
-from fleet.store.port import Snapshot
 
 _log = logging.getLogger(__name__)
 
@@ -27,8 +26,6 @@ _log = logging.getLogger(__name__)
 JOIN_S = 5.0
 # How long the copy is kept when nobody follows any more: commands come one after the other.
 LINGER_S = 10.0
-# With more units than this it costs less to read all records than to name each.
-_FEW = 32
 # While changes keep coming, more and more are gathered before the next word: a storm of them is
 # told in its outcome, not blow by blow.
 _FIRST_REST_S = 0.005
@@ -107,15 +104,13 @@ class Following:
             raise self._closed
         if self._lingering is not None:
             self._lingering.cancel()
-        # A copy that is only just being made cannot be older than whoever has it made.
-        doubted = units
         if self._copy is None or self._copy.has_ended:
-            self._copy, doubted = _Copy(self._registry, self._followers), frozenset()
+            self._copy = _Copy(self._registry, self._followers)
         copy = self._copy
         follower = Follower(copy.stories, units)
         self._followers.add(follower)
         try:
-            await copy.catch_up(await self._records(doubted), doubted)
+            await copy.catch_up(await self._registry.transactions.read_latest())
             follower.touch(copy.stories.units if units is None else units)
             yield follower
         finally:
@@ -141,13 +136,6 @@ class Following:
         if copy is not None:
             await copy.close()
 
-    async def _records(self, units: frozenset[UnitName] | None) -> Snapshot:
-        keys, store = self._registry.keys, self._registry.store
-        if units is None or len(units) > _FEW:
-            return await store.read(keys.units)
-        wanted = [keys.unit(unit) for unit in sorted(units)]
-        return await store.read(*wanted or [keys.engine])
-
 
 class _Copy:
     """A copy of the store, kept from when it is made until it is closed."""
@@ -165,11 +153,11 @@ class _Copy:
         """Whether it is kept no more, be it closed or because that failed."""
         return self._keeper.done()
 
-    async def catch_up(self, snapshot: Snapshot, units: frozenset[UnitName] | None) -> None:
-        """Wait until the copy knows what the snapshot says of the units; raises Unavailable."""
+    async def catch_up(self, change: int) -> None:
+        """Wait until users' changes have arrived up to that revision; raises Unavailable."""
         try:
             async with asyncio.timeout(JOIN_S), self._arrived:
-                await self._arrived.wait_for(lambda: self.stories.is_as_new_as(snapshot, units))
+                await self._arrived.wait_for(lambda: self.stories.knows(change))
         except TimeoutError as error:
             raise Unavailable(
                 f"the store's changes have not arrived here within {JOIN_S:g} s"

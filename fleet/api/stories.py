@@ -16,7 +16,7 @@ from fleet.machine import MachineId
 from fleet.names import UnitName
 from fleet.snapshot import decode_cluster, read_assignment, read_refusal, read_state, read_unit
 from fleet.states import TargetState, UnitState
-from fleet.store.port import Entry, Snapshot
+from fleet.store.port import Entry
 
 _Part = UnitRecord | ReportedAssignment | UnitState | Refusal
 _Reader = Callable[[str, Entry], _Part]
@@ -45,7 +45,8 @@ class Stories:
     def prefixes(self) -> tuple[str, ...]:
         """What has to be copied; all of it lies under the root."""
         own = (prefix for prefix, _ in self._readers)
-        return (*own, *self._shared_prefixes, self._keys.pending_change)
+        changes = (self._keys.pending_change, self._keys.latest_change)
+        return (*own, *self._shared_prefixes, *changes)
 
     @property
     def units(self) -> frozenset[UnitName]:
@@ -61,6 +62,7 @@ class Stories:
         """
         searched = self._entries.keys() | entries.keys() if among is None else among
         changed = {key for key in searched if self._take(key, entries.get(key))}
+        changed.discard(self._keys.latest_change)
         self.revision = revision
         shared = {key for key in changed if key.startswith(self._shared_prefixes)}
         touched: set[UnitName] = set()
@@ -119,22 +121,10 @@ class Stories:
                     return None
         return None
 
-    def is_as_new_as(self, snapshot: Snapshot, units: frozenset[UnitName] | None) -> bool:
-        """Whether nothing that the snapshot says of these units' records, or of all, is news."""
-        if self.revision < 0 or self.revision >= snapshot.revision:
-            return self.revision >= 0
-        prefix = self._keys.units
-        if units is None:
-            keys = snapshot.entries.keys() | {k for k in self._entries if k.startswith(prefix)}
-        else:
-            keys = {self._keys.unit(unit) for unit in units}
-        for key in keys:
-            there, here = snapshot.entries.get(key), self._entries.get(key)
-            if there is None and here is not None:
-                return False
-            if there is not None and (here is None or here.modified < there.modified):
-                return False
-        return True
+    def knows(self, change: int) -> bool:
+        """Whether users' changes of units are taken in up to that revision."""
+        latest = self._entries.get(self._keys.latest_change)
+        return self.revision >= change or (latest is not None and latest.modified >= change)
 
     def _index(self, unit: UnitName, key: str) -> None:
         own = self._of_unit.setdefault(unit, {})

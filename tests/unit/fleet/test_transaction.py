@@ -143,7 +143,7 @@ async def test_change_cut_off_at_any_operation_is_whole_or_not_made(done: bool) 
             break
     assert cut.left > 0, "the change never came to its end"
     assert before in seen
-    assert seen.count(after) > 3  # one that is made is completed by others, wherever it stopped
+    assert seen.count(after) > 2  # one that is made is completed by others, wherever it stopped
 
 
 async def test_events_of_a_large_change_are_told_once_whoever_completes_it() -> None:
@@ -200,7 +200,7 @@ async def test_small_change_completes_a_large_one_first() -> None:
     store, registry = await seeded()
     changes = created(version="new", target=LAUNCHED)
     at = await _operations(lambda other: other.apply(changes, by="bob"))
-    cut = CutStore(store, at=at - 2, done=True)
+    cut = CutStore(store, at=at - 1, done=True)
     assert await Registry(cut, KEYS).apply(changes, by="bob")
     assert (await store.read(KEYS.pending_change)).entries
     assert await registry.apply([UnitChange(name=name(5), target=LOADED)], by="carol")

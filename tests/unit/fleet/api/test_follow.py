@@ -164,6 +164,26 @@ async def test_newcomer_is_told_of_what_it_has_just_done() -> None:
             assert not any(told.exists for told in await third.changes(1))
 
 
+async def test_newcomer_costs_one_key_where_others_follow() -> None:
+    read_of: list[tuple[str, ...]] = []
+
+    class Told(MemoryStore):
+        """Tells what was read."""
+
+        async def read(self, *prefixes: str):  # type: ignore[no-untyped-def]
+            read_of.append(prefixes)
+            return await super().read(*prefixes)
+
+    registry = Registry(Told(), KEYS)
+    await store_units(registry, A, B)
+    following = Following(registry)
+    async with following.join(None):
+        read_of.clear()
+        async with following.join(None) as follower:
+            assert len(await follower.changes(AGES_S)) == 2
+    assert read_of == [(KEYS.latest_change,)]
+
+
 async def test_copy_is_kept_while_somebody_follows_and_a_while_longer() -> None:
     registry = a_registry()
     store = registry.store
