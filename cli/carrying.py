@@ -37,7 +37,9 @@ _GERUNDS = {
 class Cluster(Watched, Protocol):
     """The part of the API's client that the verbs need."""
 
-    async def units(self, *, texts: bool = False, contents: bool = True) -> Sequence[Unit]: ...
+    async def units(
+        self, *, texts: bool = False, contents: bool = True, placed: bool = True
+    ) -> Sequence[Unit]: ...
 
     async def unit(self, name: UnitName) -> Unit: ...
 
@@ -73,34 +75,41 @@ async def each_unit(client: Cluster, names: Collection[UnitName]) -> dict[UnitNa
 
 
 async def stored_units(
-    client: Cluster, names: Collection[UnitName], *, texts: bool = False, contents: bool = True
+    client: Cluster,
+    names: Collection[UnitName],
+    *,
+    texts: bool = False,
+    contents: bool = True,
+    placed: bool = True,
 ) -> dict[UnitName, Unit]:
-    """Those of the units that exist, by name, with their authors' texts if those are wanted.
-
-    Without `contents` they may lack all options but those of [X-Fleet].
-    """
+    """Those of the units that exist, by name; what may be left out is as in `Client.units`."""
     if len(names) <= _FEW:
         return await each_unit(client, names)
     wanted = set(names)
-    stored = await client.units(texts=texts, contents=contents)
+    stored = await client.units(texts=texts, contents=contents, placed=placed)
     return {unit.name: unit for unit in stored if unit.name in wanted}
 
 
 async def selected_units(
-    client: Cluster, arguments: Sequence[str], *, templates: bool = False, contents: bool = False
+    client: Cluster,
+    arguments: Sequence[str],
+    *,
+    templates: bool = False,
+    contents: bool = False,
+    placed: bool = True,
 ) -> list[Unit]:
     """The stored units that the arguments mean, templates by pattern only if they are wanted.
 
-    Without `contents` they may lack all options but those of [X-Fleet].
-
-    Raises InvalidRequest for malformed arguments.
+    What may be left out of them is as in `Client.units`. Raises InvalidRequest for malformed
+    arguments.
     """
     check_arguments(arguments)
     if any(is_pattern(argument) for argument in arguments):
-        stored = {unit.name: unit for unit in await client.units(contents=contents)}
+        units = await client.units(contents=contents, placed=placed)
+        stored = {unit.name: unit for unit in units}
     else:
         names = dict.fromkeys(UnitName(complete_name(argument)) for argument in arguments)
-        stored = await stored_units(client, names, contents=contents)
+        stored = await stored_units(client, names, contents=contents, placed=placed)
     return [stored[name] for name in select(arguments, list(stored), templates=templates)]
 
 

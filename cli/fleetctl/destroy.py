@@ -6,11 +6,12 @@ from cli.carrying import Cluster, Patience, say, selected_units, stored_units, w
 from cli.completion.candidates import known_units
 from cli.connect import run_connected
 from cli.options import examples, patience_flags, units_argument
+from cli.selection import check_arguments, is_pattern
 from cli.settings import Settings
 from cli.waiting import Aim, Goal, Reached
 from fleet.change import UnitChange
 from fleet.errors import FleetError
-from fleet.names import UnitName
+from fleet.names import UnitName, complete_name
 
 
 @click.command(
@@ -34,13 +35,12 @@ def command(settings: Settings, *, units: tuple[str, ...], patience: Patience) -
 
 async def destroy(client: Cluster, arguments: tuple[str, ...], patience: Patience) -> int:
     """Destroy the units that the arguments mean; the exit status."""
-    chosen = await selected_units(client, arguments, templates=True)
-    if not chosen:
-        click.echo("Units not found in registry", err=True)
-        return 0
-    removed, problem = await _remove(client, [unit.name for unit in chosen])
+    removed, problem = await _remove(client, await _names(client, arguments))
     if problem:
         warn([f"Error destroying units: {problem}"])
+    elif not removed:
+        warn(["Units not found in registry"])
+        return 0
     if not patience.block:
         say(f"Destroyed {name}" for name in removed)
         return 1 if problem else 0
@@ -50,15 +50,27 @@ async def destroy(client: Cluster, arguments: tuple[str, ...], patience: Patienc
     return 0 if gone and not problem else 1
 
 
+async def _names(client: Cluster, arguments: tuple[str, ...]) -> list[UnitName]:
+    """The units meant; which of those given by name exist is for the cluster to say."""
+    if any(is_pattern(argument) for argument in arguments):
+        chosen = await selected_units(client, arguments, templates=True, placed=False)
+        return [unit.name for unit in chosen]
+    check_arguments(arguments)
+    return list(dict.fromkeys(UnitName(complete_name(argument)) for argument in arguments))
+
+
 async def _remove(
     client: Cluster, names: list[UnitName]
 ) -> tuple[list[UnitName], FleetError | None]:
-    """Remove the units; those removed, and what kept others."""
+    """Remove the units; those removed, and what kept others.
+
+    When it is not known what became of the request, a unit that is not there counts as removed.
+    """
     try:
         outcome = await client.apply([UnitChange(name=name, destroy=True) for name in names])
     except FleetError as error:
         try:
-            left = await stored_units(client, names, contents=False)
+            left = await stored_units(client, names, contents=False, placed=False)
         except FleetError:
             raise error from None
         return [name for name in names if name not in left], error

@@ -8,6 +8,7 @@ from cli.connect import run_connected
 from cli.options import examples, patience_flags, units_argument
 from cli.plans import plan_stop
 from cli.settings import Settings
+from fleet.states import TargetState
 
 
 @click.command(
@@ -31,7 +32,10 @@ def command(settings: Settings, *, units: tuple[str, ...], patience: Patience) -
 
 async def stop(client: Cluster, arguments: tuple[str, ...], patience: Patience) -> int:
     """Stop the units that the arguments mean; the exit status."""
-    chosen = await selected_units(client, arguments)
+    chosen = await selected_units(client, arguments, placed=False)
+    if any(unit.desired is not TargetState.LAUNCHED for unit in chosen):
+        # What is to be done with those depends on how far they came.
+        chosen = await selected_units(client, arguments)
     if not chosen:
         click.echo("Units not found in registry", err=True)
         return 0

@@ -101,13 +101,17 @@ class FleetClient:
         """The machines that are alive, by id, with what fleet 1.0 tells of them."""
         return await self._link.all("machines", "machines", decode_listed_machine)
 
-    async def units(self, *, texts: bool = False, contents: bool = True) -> tuple[Unit, ...]:
+    async def units(
+        self, *, texts: bool = False, contents: bool = True, placed: bool = True
+    ) -> tuple[Unit, ...]:
         """All units by name, with their authors' texts if those are wanted and the server knows.
 
-        Without `contents` it may leave out all options but those of [X-Fleet], which is quicker.
+        Without `contents` it may leave out all options but those of [X-Fleet], and unless `placed`
+        where each is and how far it came, too; both are quicker.
         """
         wanted = {"text": "true"} if texts else {}
         spared = {} if contents else {"contents": "false"}
+        spared |= {} if placed else {"placed": "false"}
         return await self._link.all("units", "units", decode_unit, wanted | spared)
 
     async def unit(self, name: UnitName) -> Unit:

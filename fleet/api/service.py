@@ -7,7 +7,7 @@ Sockets, streams and the kernel's word on who is asking are the server's.
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fleet.api import access, metrics
@@ -131,16 +131,21 @@ class ApiService:
         token = self._token(call.query)
         texts = first(call.query, "text") == "true"
         contents = first(call.query, "contents") != "false"
+        placed = first(call.query, "placed") != "false"
+        files: Mapping[str, UnitFile] = {}
         if contents:
             cluster, files = await self._registry.cluster_with_files()
+        elif placed:
+            cluster = await self._registry.cluster()
         else:
-            cluster, files = await self._registry.cluster(), {}
-        placed = _Placements(cluster)
+            cluster = await self._registry.units()
+        placements = _Placements(cluster)
         records, following = cut_page(list(cluster.units.values()), token)
         documents = []
         for record in records:
-            unit = placed.unit(record, files.get(record.file), listed=True, texts=texts)
+            unit = placements.unit(record, files.get(record.file), listed=True, texts=texts)
             unit = unit if contents else replace(unit, options=record.own_options)
+            unit = unit if placed else replace(unit, current=None, machine=None)
             documents.append(encode_unit(unit))
         return json_answer(encode_page("units", documents, following))
 

@@ -452,6 +452,21 @@ async def test_list_without_contents_has_what_units_ask_of_fleet() -> None:
     assert spared == [{**whole[0], "options": whole[0]["options"][1:]}]
 
 
+async def test_list_without_placements_says_what_is_wanted_of_units_and_not_how_far_they_are() -> (
+    None
+):
+    api = await a_cluster()
+    placed, spared = [
+        document(await api.ask("GET", "/units", query={"contents": ["false"], **query}))["units"]
+        for query in ({}, {"placed": ["false"]})
+    ]
+    assert any("machineID" in unit for unit in placed)
+    for unit in placed:
+        unit.pop("machineID", None)
+        del unit["currentState"]
+    assert spared == placed
+
+
 @pytest.mark.parametrize("path", ["/units", "/state", "/machines"])
 @pytest.mark.parametrize("token", ["EwBMLg==", "ZAAAAA==", "bogus", ""])
 async def test_page_token_of_somebody_else_is_refused(path: str, token: str) -> None:
