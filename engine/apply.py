@@ -12,8 +12,9 @@ from fleet.names import UnitName
 from fleet.registry import Registry
 from fleet.store.port import MAX_TXN_OPS, Delete, Guard, Put
 
-# Most tasks have two guards: their unit's record and its row.
-TASKS_PER_COMMIT = (MAX_TXN_OPS - 1) // 2
+# Beside the tasks a transaction has the fence and the mark to guard, and to write the mark and what
+# is told of it.
+TASKS_PER_COMMIT = MAX_TXN_OPS - 2
 
 # What happens to a unit on a machine; the rest follows from it or is for the engine alone.
 _EVENTFUL = frozenset(
@@ -31,8 +32,9 @@ _EVENTFUL = frozenset(
 def decide(task: Task, registry: Registry, leader: Leader, *, until_at_s: float = 0.0) -> Decision:
     """The task as it is written; `until_at_s` is the end of a hold by the wall clock.
 
-    The guards compare the unit's record and its row with what the plan saw, so that a decision
-    about something that has changed meanwhile is not written.
+    The guards compare the unit's record with what the plan saw, so that a decision about a unit
+    that has changed meanwhile is not written. Of rows that is seen to by the mark that all who
+    write them share (fleet/leadership.py).
     """
     guards, operations = _writes(task, registry, until_at_s)
     if task.kind not in _EVENTFUL:
@@ -68,9 +70,7 @@ def _writes(
         return [record], [registry.refusal_put(replace(task.refusal, until_s=until_s))]
     if task.row is None:
         raise ValueError(f"a task that is about no row: {task}")
-    key = keys.assignment(machine, unit)
-    row = Guard(key, modified=task.row.revision)
     if task.kind is TaskKind.REMOVE:
         claims = [claim] if task.claim_revision is not None else []
-        return [record, row, *claims], [Delete(key)]
-    return [record, row], [registry.assignment_put(task.row)]
+        return [record, *claims], [Delete(keys.assignment(machine, unit))]
+    return [record], [registry.assignment_put(task.row)]

@@ -85,17 +85,19 @@ async def test_a_placement_is_told_with_its_reason() -> None:
     [
         pytest.param(Delete("/fleet/units/a.service"), id="the unit is destroyed"),
         pytest.param(Put("/fleet/units/a.service", b"{}"), id="the unit is changed"),
-        pytest.param(Put("/fleet/schedule/m1/a.service", b"{}"), id="the row is there already"),
+        pytest.param(Put("/fleet/changes/rows", b""), id="another wrote rows"),
         pytest.param(Delete("/fleet/engine"), id="the leader is deposed"),
     ],
 )
 async def test_a_decision_about_something_that_changed_is_void(change: Put | Delete) -> None:
     registry, leader = await begin()
     tasks = await next_tasks(registry)
+    since = (await registry.cluster()).latest_rows
     await registry.store.commit([], [change])
     before = rows_of(await registry.cluster())
+    decisions = [decide(task, registry, leader) for task in tasks]
     with pytest.raises(Conflict):
-        await write(registry, leader, tasks)
+        await registry.leadership.commit(leader, decisions, since=since)
     assert rows_of(await registry.cluster()) == before
 
 
