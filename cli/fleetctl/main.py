@@ -7,7 +7,6 @@ Ctrl-C; ssh, status and journal give the remote command's.
 import gc
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -228,12 +227,12 @@ def run(argv: Sequence[str]) -> int:
         return _EXIT_INTERRUPTED
     except (FleetError, click.ClickException, OSError) as error:
         if debug:
-            traceback.print_exc()
+            sys.excepthook(*sys.exc_info())
         click.echo(str(error), err=True)
         return 1
     except Exception as error:  # the last guard: a defect is one line, too
         if debug:
-            traceback.print_exc()
+            sys.excepthook(*sys.exc_info())
         defect = f"{type(error).__name__}: {error}"
         click.echo(f"fleetctl is broken: {defect}. With --debug it says where.", err=True)
         return 1
