@@ -12,9 +12,9 @@ from fleet.names import UnitName
 from fleet.registry import Registry
 from fleet.store.port import MAX_TXN_OPS, Delete, Guard, Put
 
-# Beside the tasks a transaction has the fence and the mark to guard, and to write the mark and what
-# is told of it.
-TASKS_PER_COMMIT = MAX_TXN_OPS - 2
+# Most tasks are one guard and one write. Beside them a transaction has the fence and the mark to
+# guard, and to write the mark and, in two parts, what is told of it.
+TASKS_PER_COMMIT = MAX_TXN_OPS - 3
 
 # What happens to a unit on a machine; the rest follows from it or is for the engine alone.
 _EVENTFUL = frozenset(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fleet.errors import Conflict
 from fleet.events import Event
-from fleet.history import event_puts
+from fleet.history import event_puts, event_writes
 from fleet.keys import Keys
 from fleet.store.port import MAX_TXN_OPS, MAX_VALUE_BYTES, Delete, Guard, Put, Store
 
@@ -52,7 +52,7 @@ class Batch:
         added = {operation.key: operation for operation in decision.operations}
         fresh = [each for key, each in added.items() if self._operations.get(key) != each]
         told = sum(len(event.what) + _EVENT_BYTES for event in events)
-        own = (self._mark is not None) + bool(self._events or events)
+        own = (self._mark is not None) + event_writes(len(self._events) + len(events))
         if (
             len(self._operations) + len(fresh) > MAX_TXN_OPS - own
             or len(self._guards) + len(guards) > MAX_TXN_OPS - self._own

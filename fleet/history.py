@@ -17,6 +17,11 @@ def event_puts(keys: Keys, events: Sequence[Event]) -> list[Put]:
     return [_put(keys, part) for part in parts]
 
 
+def event_writes(events: int) -> int:
+    """How many writes that many events take."""
+    return -(-events // _TOGETHER)
+
+
 def _put(keys: Keys, events: Sequence[Event]) -> Put:
     """The write of an entry, whose key goes by time and is no other writer's of that moment."""
     value = encode_events(events)
