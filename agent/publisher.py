@@ -66,6 +66,7 @@ class Publisher:
 
     def _mark(self, unit: UnitName) -> None:
         self._dirty.add(unit)
+        self._pace.news(_now_s())
         self._news.set()
 
     async def run(self) -> None:
@@ -73,7 +74,6 @@ class Publisher:
         troubled = False
         while True:
             await self._wait()
-            self._pace.news(_now_s())
             written = 0
             try:
                 written = await self._flush()
@@ -86,7 +86,10 @@ class Publisher:
                 self._look_at_s = _now_s() + LOOK_AFTER_S
                 self._news.set()
                 await asyncio.sleep(RETRY_S)
-            await asyncio.sleep(self._pace.spoke(_now_s(), written))
+            self._pace.spoke(_now_s(), written)
+            if self._dirty:
+                self._pace.news(_now_s())
+            await self._pace.pause()
 
     async def _wait(self) -> None:
         """Until there is news, or it is time to look at what is in the store."""

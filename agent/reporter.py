@@ -149,6 +149,8 @@ class Reporter:
         unit = state.unit
         if _is_on_its_way(look, state) or self._is_quick(look) or self._settles(look, state):
             return
+        if _is_on_its_way_out(look, state) and self._publisher.state(unit) is not None:
+            return
         if not has_failed(look.local, state):
             self._put(look, state, ())
         elif self._is_read(state):
@@ -208,6 +210,15 @@ class Reporter:
         finally:
             self._reading.pop(unit, None)
         self.touch((unit,))
+
+
+def _is_on_its_way_out(look: Look, state: SystemdState) -> bool:
+    """Whether it has come to rest and is wanted here no more, so that nothing is told of it soon.
+
+    With a thousand units that are destroyed it is a word less for each.
+    """
+    is_wanted = look.leaving or bool(look.wanted_hash)
+    return not is_wanted and look.trouble is None and state.active == "inactive"
 
 
 def _is_on_its_way(look: Look, state: SystemdState) -> bool:

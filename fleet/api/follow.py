@@ -54,8 +54,7 @@ class Follower:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._news.wait()
-                self._pace.news(clock())
-                await asyncio.sleep(self._pace.left_s(clock()))
+                await self._pace.pause()
         if self._failure is not None:
             raise self._failure
         self._news.clear()
@@ -71,6 +70,7 @@ class Follower:
         wanted = units if self._units is None else self._units.intersection(units)
         self._untold.update(wanted)
         if wanted:
+            self._pace.news(asyncio.get_running_loop().time())
             self._news.set()
 
     def fail(self, failure: Unavailable) -> None:

@@ -102,6 +102,33 @@ async def test_job_is_told_of_once_it_has_lasted(look: Look, active: str, tmp_pa
         assert desk.told == active
 
 
+@pytest.mark.parametrize(
+    ("look", "active", "told"),
+    [
+        pytest.param(Look(local=LAUNCHED), "inactive", "active", id="it came to rest"),
+        pytest.param(Look(local=LAUNCHED), "failed", "failed", id="it failed"),
+        pytest.param(Look(local=LAUNCHED, trouble=WAITS), "inactive", "inactive", id="it is stuck"),
+        pytest.param(
+            Look(local=LAUNCHED, wanted_hash="h"), "inactive", "inactive", id="it is wanted"
+        ),
+    ],
+)
+async def test_unit_that_is_wanted_no_more_and_came_to_rest_has_had_its_last_word(
+    look: Look, active: str, told: str, tmp_path: Path
+) -> None:
+    desk = Desk(tmp_path, replace(look, wanted_hash="h"), FakeSystemd(own=KNOWN))
+    desk.systemd.set_state(UNIT, active="active")
+    async with desk.open() as reporter:
+        reporter.touch([UNIT])
+        await asyncio.sleep(5)
+        assert desk.told == "active"
+        desk.look = look
+        desk.systemd.set_state(UNIT, active=active)
+        reporter.touch([UNIT])
+        await asyncio.sleep(5)
+        assert desk.told == told
+
+
 async def test_job_that_is_quick_is_told_of_by_its_end(tmp_path: Path) -> None:
     desk = Desk(tmp_path, Look(local=LINKED, starting=True, jobs=1), FakeSystemd(own=KNOWN))
     desk.systemd.set_state(UNIT, active="activating")

@@ -1,5 +1,7 @@
 """Pauses grow while changes keep coming, and are forgotten when they stop."""
 
+import asyncio
+
 import pytest
 
 from fleet.pace import Pace
@@ -59,3 +61,32 @@ def test_the_rest_of_a_pause() -> None:
     pace.spoke(100.0, 1)
     assert pace.left_s(100.015) == pytest.approx(0.005)
     assert pace.left_s(100.5) == 0.0
+
+
+async def spoken_after_s(pace: Pace, *news_s: float) -> float:
+    """How long a pause is that begins now, if changes come so long after that."""
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    for after_s in news_s:
+        loop.call_at(began_s + after_s, lambda: pace.news(loop.time()))
+    await pace.pause()
+    return loop.time() - began_s
+
+
+@pytest.mark.parametrize(
+    ("news_s", "pause_s"),
+    [
+        pytest.param((), 0.25, id="nothing comes"),
+        pytest.param((0.1,), 0.13, id="one comes and no more"),
+        pytest.param((0.1, 0.12, 0.14), 0.17, id="the last of several"),
+        pytest.param(tuple(n / 100 for n in range(60)), 0.25, id="they keep coming"),
+        pytest.param((0.24,), 0.25, id="one comes late"),
+    ],
+)
+async def test_a_pause_ends_once_changes_came_and_no_more_do(
+    news_s: tuple[float, ...], pause_s: float
+) -> None:
+    pace = a_pace(each_s=0.005)
+    pace.news(asyncio.get_running_loop().time())
+    pace.spoke(asyncio.get_running_loop().time(), 1000)
+    assert await spoken_after_s(pace, *news_s) == pytest.approx(pause_s, abs=0.001)
