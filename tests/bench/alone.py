@@ -43,7 +43,8 @@ def measure_alone(samples: Samples, count: int, name: str) -> None:
                 samples.take(System.ALONE, Figure.STOPPED, count, stop_s)
                 gone_s = timed(lambda: on_each(used, lambda machine: machine.shell(_REMOVE)))
                 samples.take(System.ALONE, Figure.DESTROYED, count, gone_s)
-                samples.take(System.ALONE, Figure.TAKEN_DOWN, count, stop_s + gone_s)
+                for both in (Figure.REMOVED, Figure.TAKEN_DOWN):
+                    samples.take(System.ALONE, both, count, stop_s + gone_s)
         lost, left = machines[0], machines[1:]
         sandbox.kill(lost.name)
         samples.take(System.ALONE, Figure.FAILOVER, count, _take_over(left, parts[0]))

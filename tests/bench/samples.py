@@ -23,6 +23,7 @@ class Figure(StrEnum):
     STARTED = "started"
     STOPPED = "stopped"
     DESTROYED = "destroyed"
+    REMOVED = "removed"
     TAKEN_DOWN = "taken-down"
     LISTED = "listed"
     FAILOVER = "failover"

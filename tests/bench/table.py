@@ -33,7 +33,10 @@ ABOUT = {
     Figure.STARTED: About(title="start: the command returns", promise=0.4, at=1),
     Figure.STOPPED: About(title="stop: the command returns"),
     Figure.DESTROYED: About(title="destroy of what was stopped: the command returns"),
-    Figure.TAKEN_DOWN: About(title="stop and destroy, together", promise=1.5, ratio=True),
+    Figure.REMOVED: About(
+        title="destroy of what runs: stopped and gone, in one command", promise=1.5, ratio=True
+    ),
+    Figure.TAKEN_DOWN: About(title="stop, and then destroy: two commands", ratio=True),
     Figure.LISTED: About(title="list-units", promise=0.4),
     Figure.FAILOVER: About(
         title="power cut: from the lease's end until all are active elsewhere",
