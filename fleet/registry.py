@@ -68,23 +68,16 @@ class Registry:
         self.keys = keys
         self.transactions = Transactions(store, keys)
         self.leadership = Leadership(store, keys)
+        of_machines = (keys.machines, keys.metadata, keys.cordons)
+        of_units = (keys.units, keys.schedule, keys.states, keys.refusals)
+        self._parts = (*of_units, *of_machines, keys.engine)
 
     # Reading
 
     async def cluster(self) -> Cluster:
         """The whole cluster at one revision, without the contents of files."""
-        keys = self.keys
-        snapshot = await self.transactions.settled(
-            keys.units,
-            keys.machines,
-            keys.metadata,
-            keys.cordons,
-            keys.schedule,
-            keys.states,
-            keys.refusals,
-            keys.engine,
-        )
-        return decode_cluster(keys, snapshot.entries.values(), snapshot.revision)
+        snapshot = await self.transactions.settled(*self._parts)
+        return decode_cluster(self.keys, snapshot.entries.values(), snapshot.revision)
 
     async def units(self) -> Cluster:
         """The cluster's units alone, at one revision."""
@@ -94,7 +87,7 @@ class Registry:
     async def cluster_with_files(self) -> tuple[Cluster, dict[str, UnitFile]]:
         """The whole cluster and its files by digest, all at one revision."""
         keys = self.keys
-        snapshot = await self.transactions.settled(keys.root)
+        snapshot = await self.transactions.settled(*self._parts, keys.files)
         cluster = decode_cluster(keys, snapshot.entries.values(), snapshot.revision)
         stored = [each for each in snapshot.entries.values() if each.key.startswith(keys.files)]
         files, problems = self._decode_files(stored)
