@@ -18,7 +18,8 @@ from fleet.foresight import Foreseen
 from fleet.registry import Registry
 from fleet.store.port import Guard
 
-# So many units at a time are one transaction: each has three guards, and each new machine two.
+# So many units at a time are one transaction: each is a guard and two writes, and each new machine
+# two guards.
 _AT_A_TIME = 24
 # How often in a row what was looked at may change before it is written.
 _ATTEMPTS = 5

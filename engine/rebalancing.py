@@ -37,8 +37,9 @@ from fleet.machine import Cordon, MachineId
 from fleet.names import UnitName
 from fleet.store.port import MAX_TXN_OPS
 
-# Each unit of a move is two rows under three guards; that many fit into one transaction.
-MOST_TOGETHER = (MAX_TXN_OPS - 1) // 4
+# Each unit of a move is two rows; beside them its transaction writes a mark, and in two parts what
+# is told of it.
+MOST_TOGETHER = (MAX_TXN_OPS - 3) // 2
 # Why nobody is moved to a machine for now.
 _UNSETTLED = Cordon(by="", why="not all there is as it is wanted", drain=False)
 

@@ -8,6 +8,7 @@ import pytest
 
 from engine.apply import decide
 from engine.moving import Rebalancer
+from engine.rebalancing import MOST_TOGETHER
 from engine.tasks import Task, TaskKind
 from fleet.cluster import Assignment, Cluster, Leader, encode_leader
 from fleet.errors import Conflict
@@ -105,6 +106,23 @@ async def test_more_moves_than_fit_into_a_transaction_are_all_made() -> None:
         assert [unit.name for unit in made.units] == [unit.name for unit in foreseen.units]
         assert len(made.units) == 60
         assert sum(row.endswith(" leaving") for row in await town.rows()) == 60
+
+
+async def test_largest_pack_that_moves_fits_into_a_transaction() -> None:
+    async with scene("m1") as town:
+        pack = [f"p{number:03}.service" for number in range(MOST_TOGETHER)]
+        others = [f"u{number:03}.service" for number in range(MOST_TOGETHER + 2)]
+        await town.start(pack[0])
+        for name in pack[1:]:
+            await town.start(name, f"MachineOf={pack[0]}")
+        for name in others:
+            await town.start(name, "MachineID=m1")
+        await town.until_rows(*(f"{name}@m1" for name in (*pack, *others)))
+        for name in (*pack, *others):
+            await town.report_up(name, "m1")
+        await town.add_machine("m2")
+        made = await Rebalancer(town.registry).rebalance(MOST_TOGETHER, by=ROOT)
+        assert [unit.name for unit in made.units] == pack
 
 
 async def _change_another_unit(town: Scene) -> None:
