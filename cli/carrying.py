@@ -182,8 +182,8 @@ async def take_down(
 
 def say(lines: Iterable[str]) -> None:
     """Results, on stdout."""
-    for line in lines:
-        click.echo(line)
+    if text := "\n".join(lines):
+        click.echo(text)
 
 
 def warn(lines: Iterable[str]) -> None:

@@ -33,7 +33,7 @@ def command(settings: Settings, *, units: tuple[str, ...], patience: Patience) -
 async def stop(client: Cluster, arguments: tuple[str, ...], patience: Patience) -> int:
     """Stop the units that the arguments mean; the exit status."""
     chosen = await selected_units(client, arguments, placed=False)
-    if any(unit.desired is not TargetState.LAUNCHED for unit in chosen):
+    if any(unit.desired is not TargetState.LAUNCHED and not unit.current for unit in chosen):
         # What is to be done with those depends on how far they came.
         chosen = await selected_units(client, arguments)
     if not chosen:
