@@ -82,10 +82,17 @@ async def stored_units(
     contents: bool = True,
     placed: bool = True,
 ) -> dict[UnitName, Unit]:
-    """Those of the units that exist, by name; what may be left out is as in `Client.units`."""
+    """Those of the units that exist, by name; what may be left out is as in `FleetClient.units`."""
     if len(names) <= _FEW:
         return await each_unit(client, names)
     wanted = set(names)
+    if contents:
+        # New units are many and stored ones few, or the other way round: the contents of all may be
+        # a great deal, and whether any are wanted is told by much less.
+        known = {unit.name for unit in await client.units(contents=False, placed=False)}
+        there = [name for name in names if name in known]
+        if len(there) <= _FEW:
+            return await each_unit(client, there)
     stored = await client.units(texts=texts, contents=contents, placed=placed)
     return {unit.name: unit for unit in stored if unit.name in wanted}
 
@@ -100,7 +107,7 @@ async def selected_units(
 ) -> list[Unit]:
     """The stored units that the arguments mean, templates by pattern only if they are wanted.
 
-    What may be left out of them is as in `Client.units`. Raises InvalidRequest for malformed
+    What may be left out of them is as in `FleetClient.units`. Raises InvalidRequest for malformed
     arguments.
     """
     check_arguments(arguments)

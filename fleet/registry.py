@@ -85,11 +85,12 @@ class Registry:
         return decode_cluster(self.keys, snapshot.entries.values(), snapshot.revision)
 
     async def cluster_with_files(self) -> tuple[Cluster, dict[str, UnitFile]]:
-        """The whole cluster and its files by digest, all at one revision."""
+        """The whole cluster and its units' files by digest, all at one revision."""
         keys = self.keys
         snapshot = await self.transactions.settled(*self._parts, keys.files)
         cluster = decode_cluster(keys, snapshot.entries.values(), snapshot.revision)
-        stored = [each for each in snapshot.entries.values() if each.key.startswith(keys.files)]
+        named = {keys.file(record.file) for record in cluster.units.values()}
+        stored = (each for key, each in snapshot.entries.items() if key in named)
         files, problems = self._decode_files(stored)
         return replace(cluster, problems=(*cluster.problems, *problems)), files
 

@@ -319,16 +319,18 @@ async def test_file_that_is_not_there_is_not_found() -> None:
 
 async def test_malformed_file_is_named_and_hides_no_other() -> None:
     reg = registry()
-    await reg.apply([new()], by="alice")
-    await reg.store.commit([], [Put(KEYS.file("bad"), b"[Unit]\nsecret \xff\n")])
+    other = unit("/bin/false")
+    await reg.apply([new(), new("other.service", other)], by="alice")
+    good, bad = text_digest(unit().text), text_digest(other.text)
+    malformed = [Put(KEYS.file(digest), b"[Unit]\nsecret \xff\n") for digest in (bad, "unnamed")]
+    await reg.store.commit([], malformed)
     cluster, files = await reg.cluster_with_files()
-    good = text_digest(unit().text)
     assert files.keys() == {good}
-    assert [KEYS.file("bad") in problem for problem in cluster.problems] == [True]
+    assert [KEYS.file(bad) in problem for problem in cluster.problems] == [True]
     assert "secret" not in str(cluster.problems)
-    assert (await reg.files([good, "bad", "none"])).keys() == {good}
-    with pytest.raises(InvalidUnit, match=KEYS.file("bad")):
-        await reg.file("bad")
+    assert (await reg.files([good, bad, "none"])).keys() == {good}
+    with pytest.raises(InvalidUnit, match=KEYS.file(bad)):
+        await reg.file(bad)
 
 
 async def test_files_of_hundreds_of_digests_are_all_found() -> None:
