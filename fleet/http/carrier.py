@@ -5,8 +5,10 @@ hung up, once there was an error in writing to it.
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
+import struct
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -34,6 +36,9 @@ class Carrier(Protocol):
 
     def close(self) -> None: ...
 
+    def abort(self) -> None:
+        """Close, and have the system drop what it has not delivered yet."""
+
 
 class Bare:
     """A socket."""
@@ -60,12 +65,19 @@ class Bare:
     def close(self) -> None:
         self._socket.close()
 
+    def abort(self) -> None:
+        _drop_the_rest(self._socket)
+        self._socket.close()
+
 
 class Secured:
     """A socket with TLS on it."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connected: socket.socket
+    ) -> None:
         self._reader, self._writer = reader, writer
+        self._socket = connected
 
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
@@ -85,10 +97,21 @@ class Secured:
     def close(self) -> None:
         self._writer.close()
 
+    def abort(self) -> None:
+        _drop_the_rest(self._socket)
+        self._writer.transport.abort()
+
+
+def _drop_the_rest(connected: socket.socket) -> None:
+    """Have closing throw away what was not delivered, and tell the other end so (socket(7))."""
+    with contextlib.suppress(OSError):  # it may be closed already
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
 
 async def secured(connected: socket.socket, tls: ssl.SSLContext, host: str) -> Secured:
     """TLS on the socket, with a server that has proved to be that host; raises OSError."""
-    return Secured(*await asyncio.open_connection(sock=connected, ssl=tls, server_hostname=host))
+    streams = await asyncio.open_connection(sock=connected, ssl=tls, server_hostname=host)
+    return Secured(*streams, connected)
 
 
 async def connected_at(path: str) -> socket.socket:

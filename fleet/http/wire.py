@@ -124,7 +124,9 @@ class HttpWire:
                 status = await connection.ask(request, self._head_of(request))
             yield Reply(status, _parts(connection, request))
         finally:
-            if connection.is_free and not self._is_closed:
+            if not connection.is_answered:
+                connection.abort()
+            elif connection.is_free and not self._is_closed:
                 self._kept.append(connection)
             else:
                 connection.close()
@@ -209,8 +211,17 @@ class _Connection:
         is_done = self._http.our_state is self._http.their_state is h11.DONE
         return is_done and self._http.trailing_data == (b"", False)
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether the last request has had the whole of its answer."""
+        return self._http.their_state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED)
+
     def close(self) -> None:
         self.carrier.close()
+
+    def abort(self) -> None:
+        """Give the request up: what of it is still on its way shall not be carried out later."""
+        self.carrier.abort()
 
     async def ask(self, request: Request, head: h11.Request) -> int:
         """Send the request and return the status of the answer."""

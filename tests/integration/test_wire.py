@@ -331,6 +331,45 @@ async def test_server_that_falls_silent_is_given_up(tmp_path: Path, said: bytes)
             await whole(wire, asking(silence_s=0.2))
 
 
+@pytest.mark.realtime
+@pytest.mark.parametrize(
+    ("said", "is_reset"),
+    [
+        pytest.param(b"", True, id="without an answer"),
+        pytest.param(CHUNKED, True, id="in its answer"),
+        pytest.param(LAST, False, id="after its answer"),
+    ],
+)
+@pytest.mark.parametrize("is_tls", [False, True], ids=["bare", "tls"])
+async def test_request_that_is_given_up_is_not_delivered_later(
+    tmp_path: Path, said: bytes, is_reset: bool, is_tls: bool
+) -> None:
+    """What the network had lost so far, the system would send until it arrives."""
+    ends: asyncio.Queue[bool] = asyncio.Queue()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        writer.write(said)
+        try:
+            await reader.read()
+        except ConnectionResetError:
+            ends.put_nowait(True)
+        else:
+            ends.put_nowait(False)
+
+    authority = Authority(tmp_path, "authority")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("localhost"))
+    async with served(talk, tls=context if is_tls else None) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        trust = ssl.create_default_context(cafile=str(authority.file)) if is_tls else None
+        scheme = "https" if is_tls else "http"
+        wire = HttpWire(f"{scheme}://localhost:{port}", tls=trust, connect_s=5.0)
+        with contextlib.suppress(Silent):
+            await whole(wire, asking(silence_s=0.2))
+        assert await asyncio.wait_for(ends.get(), 5) is is_reset
+
+
 async def test_server_that_takes_nothing_is_given_up(tmp_path: Path) -> None:
     async def talk(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(1)
