@@ -11,13 +11,13 @@ import click
 
 from cli.following import Watched, follow
 from cli.plans import Plan
-from cli.selection import check_arguments, is_pattern, select
+from cli.selection import check_arguments, is_pattern, named_units, select
 from cli.together import together
 from cli.waiting import Aim, Failed, Goal, Pending, Reached, Verdict, judge
 from fleet.api.schema import Unit
 from fleet.change import UnitChange
 from fleet.errors import FleetError, NotFound
-from fleet.names import UnitName, complete_name
+from fleet.names import UnitName
 
 # fleet 1.0 counted its patience in attempts of up to 2 s each.
 ATTEMPT_S = 2.0
@@ -115,7 +115,7 @@ async def selected_units(
         units = await client.units(contents=contents, placed=placed)
         stored = {unit.name: unit for unit in units}
     else:
-        names = dict.fromkeys(UnitName(complete_name(argument)) for argument in arguments)
+        names = named_units(arguments)
         stored = await stored_units(client, names, contents=contents, placed=placed)
     return [stored[name] for name in select(arguments, list(stored), templates=templates)]
 

@@ -32,6 +32,11 @@ def check_arguments(arguments: Iterable[str]) -> None:
             parse_name(complete_name(argument))
 
 
+def named_units(arguments: Iterable[str]) -> list[UnitName]:
+    """The units that arguments without patterns name, each once, whether they exist or not."""
+    return list(dict.fromkeys(UnitName(complete_name(argument)) for argument in arguments))
+
+
 def select(
     arguments: Sequence[str], names: Sequence[UnitName], *, templates: bool = False
 ) -> list[UnitName]:

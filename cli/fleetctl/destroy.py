@@ -6,12 +6,12 @@ from cli.carrying import Cluster, Patience, say, selected_units, stored_units, w
 from cli.completion.candidates import known_units
 from cli.connect import run_connected
 from cli.options import examples, patience_flags, units_argument
-from cli.selection import check_arguments, is_pattern
+from cli.selection import check_arguments, is_pattern, named_units
 from cli.settings import Settings
 from cli.waiting import Aim, Goal, Reached
 from fleet.change import UnitChange
 from fleet.errors import FleetError
-from fleet.names import UnitName, complete_name
+from fleet.names import UnitName
 
 
 @click.command(
@@ -56,7 +56,7 @@ async def _names(client: Cluster, arguments: tuple[str, ...]) -> list[UnitName]:
         chosen = await selected_units(client, arguments, templates=True, placed=False)
         return [unit.name for unit in chosen]
     check_arguments(arguments)
-    return list(dict.fromkeys(UnitName(complete_name(argument)) for argument in arguments))
+    return named_units(arguments)
 
 
 async def _remove(
