@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from fleet.errors import InvalidUnit, excerpt
 
-# etcd takes requests up to 1.5 MiB (`--max-request-bytes`) and the gateway carries them as base64.
+# etcd takes requests up to 1.5 MiB (`--max-request-bytes`), and a unit shares one with others.
 MAX_UNIT_BYTES = 512 * 1024
 # What Go's unicode.IsSpace holds for blank; str.strip() takes four control characters more.
 _BLANKS = (

@@ -21,7 +21,8 @@ from fleet.api.patience import Patience
 from fleet.api.replies import document_in, error_of, is_unknown_here
 from fleet.api.schema import decode_page
 from fleet.errors import InvalidRequest, NotFound, Unavailable
-from fleet.http.wire import HttpWire, NotConnected, Reply, Request, Silent, Wire, WireError
+from fleet.http.connections import NotConnected, Silent, WireError
+from fleet.http.wire import HttpWire, Reply, Request, Wire
 
 _T = TypeVar("_T")
 

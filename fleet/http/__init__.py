@@ -1,1 +1,1 @@
-"""HTTP/1.1 for whoever asks a server: fleetctl asks fleetd's API, fleetd asks etcd's gateway."""
+"""How fleet asks servers: HTTP/1.1 for fleetd's API, gRPC over HTTP/2 for etcd."""

@@ -31,8 +31,8 @@ class Carrier(Protocol):
     async def receive(self) -> bytes:
         """Some bytes; none at the end."""
 
-    async def is_quiet(self) -> bool:
-        """Whether neither bytes nor the end have come, just now; some may be lost by looking."""
+    async def unasked(self) -> bytes | None:
+        """What has come so far, no bytes at the end; None if nothing has."""
 
     def close(self) -> None: ...
 
@@ -53,14 +53,13 @@ class Bare:
     async def receive(self) -> bytes:
         return await self._loop.sock_recv(self._socket, PIECE_BYTES)
 
-    async def is_quiet(self) -> bool:
+    async def unasked(self) -> bytes | None:
         try:
-            self._socket.recv(1, socket.MSG_PEEK)
+            return self._socket.recv(PIECE_BYTES)
         except BlockingIOError:
-            return True
+            return None
         except OSError:
-            pass
-        return False
+            return b""
 
     def close(self) -> None:
         self._socket.close()
@@ -86,13 +85,15 @@ class Secured:
     async def receive(self) -> bytes:
         return await self._reader.read(PIECE_BYTES)
 
-    async def is_quiet(self) -> bool:
-        reading = asyncio.ensure_future(self._reader.read(1))
+    async def unasked(self) -> bytes | None:
+        reading = asyncio.ensure_future(self._reader.read(PIECE_BYTES))
         # Not asyncio.timeout: until Python 3.11.3 it failed in a task that was being cancelled.
-        come, _ = await asyncio.wait({reading}, timeout=0)
+        await asyncio.wait({reading}, timeout=0)
         reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
-        return not come
+        (told,) = await asyncio.gather(reading, return_exceptions=True)
+        if isinstance(told, asyncio.CancelledError):
+            return None
+        return told if isinstance(told, bytes) else b""
 
     def close(self) -> None:
         self._writer.close()

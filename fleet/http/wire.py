@@ -1,4 +1,4 @@
-"""HTTP/1.1 as a client speaks it: connections that are made, bounded, and kept for what is next.
+"""HTTP/1.1 as a client speaks it, with a bound on each wait.
 
 h11 knows the protocol; what carries the bytes, and what the answers mean, is for others to say.
 """
@@ -6,41 +6,14 @@ h11 knows the protocol; what carries the bytes, and what the answers mean, is fo
 import asyncio
 import contextlib
 import ssl
-import urllib.parse
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import h11
 
-from fleet.http.carrier import (
-    PIECE_BYTES,
-    Bare,
-    Carrier,
-    SocketOptions,
-    connected_at,
-    connected_to,
-    secured,
-)
-
-
-class WireError(Exception):
-    """An exchange that failed."""
-
-
-class NotConnected(WireError):
-    """No connection came about, so the server heard nothing.
-
-    Its cause is the system's OSError, or a TimeoutError without a number if it took too long.
-    """
-
-
-class Broken(WireError):
-    """The connection broke, or what came was no HTTP; its cause says how."""
-
-
-class Silent(WireError):
-    """The server neither took nor gave anything for as long as the request allows."""
+from fleet.http.carrier import PIECE_BYTES, Carrier
+from fleet.http.connections import Connections, broken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +63,7 @@ class Wire(Protocol):
 
 
 class HttpWire:
-    """Connections to the server of one URL, as many as requests are under way at a time.
-
-    `tls` is what an https server is verified by, and needed for one; `local` the path of a Unix
-    socket that leads there, instead of the URL's own address; `options` are set on each TCP
-    connection.
-    """
+    """The server of one URL; for `tls`, `local` and the others see `Connections`."""
 
     def __init__(
         self,
@@ -104,81 +72,29 @@ class HttpWire:
         tls: ssl.SSLContext | None = None,
         local: str | None = None,
         connect_s: float,
-        options: SocketOptions = (),
     ) -> None:
-        self._url = urllib.parse.urlsplit(url)
-        self._tls = tls if self._url.scheme == "https" else None
-        if self._url.scheme == "https" and tls is None:
-            raise ValueError(f"nothing is given to verify {url} by")
-        self._local = local
-        self._connect_s = connect_s
-        self._options = options
-        self._kept: list[_Connection] = []
-        self._is_closed = False
+        self._connections = Connections(url, _Talk, tls=tls, local=local, connect_s=connect_s)
 
     @contextlib.asynccontextmanager
     async def exchange(self, request: Request) -> AsyncGenerator[Reply, None]:
-        connection = await self._kept_one() or await self._fresh_one()
-        try:
+        async with self._connections.one() as connection:
             with _translated():
                 status = await connection.ask(request, self._head_of(request))
             yield Reply(status, _parts(connection, request))
-        finally:
-            if not connection.is_answered:
-                connection.abort()
-            elif connection.is_free and not self._is_closed:
-                self._kept.append(connection)
-            else:
-                connection.close()
 
     async def aclose(self) -> None:
-        self._is_closed = True  # what is under way closes its own connection
-        while self._kept:
-            self._kept.pop().close()
+        await self._connections.aclose()
 
     def _head_of(self, request: Request) -> h11.Request:
-        headers = [("Host", self._url.netloc.rpartition("@")[2]), *request.headers]
+        headers = [("Host", self._connections.authority), *request.headers]
         if request.content is not None:
             headers.append(("Content-Type", "application/json"))
             headers.append(("Content-Length", str(len(request.content))))
-        return h11.Request(
-            method=request.method, target=f"{self._url.path}{request.target}", headers=headers
-        )
-
-    # Connections
-
-    async def _kept_one(self) -> "_Connection | None":
-        """One that the server has neither closed nor said on what nobody asked for."""
-        while self._kept:
-            connection = self._kept.pop()
-            is_usable = False
-            try:
-                is_usable = await connection.carrier.is_quiet()
-            finally:
-                if not is_usable:
-                    connection.close()
-            if is_usable:
-                return connection
-        return None
-
-    async def _fresh_one(self) -> "_Connection":
-        try:
-            async with asyncio.timeout(self._connect_s):
-                return _Connection(await self._open())
-        except OSError as error:
-            raise NotConnected(str(error) or type(error).__name__) from error
-
-    async def _open(self) -> Carrier:
-        host = self._url.hostname or ""
-        if self._local is not None:
-            connected = await connected_at(self._local)
-        else:
-            port = self._url.port or (443 if self._tls else 80)
-            connected = await connected_to(host, port, self._options)
-        return await secured(connected, self._tls, host) if self._tls else Bare(connected)
+        target = f"{self._connections.url.path}{request.target}"
+        return h11.Request(method=request.method, target=target, headers=headers)
 
 
-async def _parts(connection: "_Connection", request: Request) -> AsyncIterator[bytes]:
+async def _parts(connection: "_Talk", request: Request) -> AsyncIterator[bytes]:
     while True:
         with _translated():
             part = await connection.next_part(request.silence_s)
@@ -193,12 +109,10 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (OSError, h11.RemoteProtocolError) as error:
-        # The kernel's own TimeoutError has a number: the other end is gone.
-        is_silence = isinstance(error, TimeoutError) and error.errno is None
-        raise (Silent if is_silence else Broken)(str(error) or type(error).__name__) from error
+        raise broken(error) from error
 
 
-class _Connection:
+class _Talk:
     """One connection: a request and its answer at a time."""
 
     def __init__(self, carrier: Carrier) -> None:
@@ -216,12 +130,9 @@ class _Connection:
         """Whether the last request has had the whole of its answer."""
         return self._http.their_state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED)
 
-    def close(self) -> None:
-        self.carrier.close()
-
-    def abort(self) -> None:
-        """Give the request up: what of it is still on its way shall not be carried out later."""
-        self.carrier.abort()
+    def overhear(self, data: bytes) -> bool:
+        """HTTP/1.1 has nothing to say of itself: it is the end, or an answer to nobody."""
+        return False
 
     async def ask(self, request: Request, head: h11.Request) -> int:
         """Send the request and return the status of the answer."""

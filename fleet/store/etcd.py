@@ -1,4 +1,4 @@
-"""The store in etcd v3, through its JSON gateway.
+"""The store in etcd v3.
 
 Reads go through the quorum, and what is more than a page is read on at the revision of the first
 one. A watch moves on to another server by itself, from the last revision it delivered; a member
@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from fleet.errors import InvalidRequest, Unavailable
+from fleet.store import etcd_messages as api
 from fleet.store import etcd_wire as wire
 from fleet.store.connect import EtcdSettings
 from fleet.store.etcd_faults import EtcdFault, Fault
@@ -33,7 +34,7 @@ from fleet.store.port import (
     check_transaction,
 )
 
-# Older gateways pass on at most 4 MiB; rows of fleet are a few hundred bytes.
+# Rows of fleet are a few hundred bytes: some hundred kilobytes, so that nobody waits for long.
 PAGE_ENTRIES = 500
 PROBE_S = 3.0
 _PAUSE_S = 0.1
@@ -70,27 +71,27 @@ class EtcdStore:
         check_transaction(guards, operations)
         document = wire.encode_commit(guards, operations)
         try:
-            return wire.decode_commit(await self._link.call(wire.TXN, document, may_repeat=False))
+            return wire.decode_commit(await self._link.call(api.TXN, document, may_repeat=False))
         except EtcdFault as fault:
             leases = {each.lease or "" for each in operations if isinstance(each, Put)} - {""}
             raise _translate(fault, " or ".join(sorted(leases))) from fault
 
     async def grant(self, ttl_s: float) -> LeaseId:
         try:
-            return wire.decode_grant(await self._link.call(wire.GRANT, wire.encode_grant(ttl_s)))
+            return wire.decode_grant(await self._link.call(api.GRANT, wire.encode_grant(ttl_s)))
         except EtcdFault as fault:
             raise _translate(fault) from fault
 
     async def renew(self, lease: LeaseId) -> None:
         try:
-            answer = await self._link.call(wire.KEEPALIVE, wire.encode_lease(lease))
+            answer = await self._link.call(api.KEEPALIVE, wire.encode_lease(lease))
             wire.decode_renewal(answer, lease)
         except EtcdFault as fault:
             raise _translate(fault, lease) from fault
 
     async def remaining(self, lease: LeaseId) -> float:
         try:
-            answer = await self._link.call(wire.TIME_TO_LIVE, wire.encode_lease(lease))
+            answer = await self._link.call(api.TIME_TO_LIVE, wire.encode_lease(lease))
             return wire.decode_time_to_live(answer)
         except EtcdFault as fault:
             if fault.fault is Fault.LEASE_LOST:
@@ -99,7 +100,7 @@ class EtcdStore:
 
     async def revoke(self, lease: LeaseId) -> None:
         try:
-            await self._link.call(wire.REVOKE, wire.encode_lease(lease))
+            await self._link.call(api.REVOKE, wire.encode_lease(lease))
         except EtcdFault as fault:
             if fault.fault is not Fault.LEASE_LOST:
                 raise _translate(fault) from fault
@@ -127,29 +128,22 @@ class EtcdStore:
 
     async def close(self) -> None:
         await self._link.close()
-        for line in self._waiting:
-            line.cancel()
+        for coming in self._waiting:
+            coming.cancel()
 
     async def _read(self, spans: Sequence[Span]) -> Snapshot:
         """Everything in the spans at one revision; raises EtcdFault."""
         if not spans:
             # An empty transaction would be answered by a member that has lost its quorum.
-            answer = await self._link.call(wire.RANGE, wire.encode_probe(""))
+            answer = await self._link.call(api.RANGE, wire.encode_probe(""))
             return Snapshot(wire.decode_header(answer).revision, {})
         entries: dict[str, Entry] = {}
         left = deque(spans)
-        revision, limit = 0, PAGE_ENTRIES
+        revision = 0
         while left:
             batch = [left.popleft() for _ in range(min(len(left), MAX_TXN_OPS))]
-            document = wire.encode_read(batch, limit=limit, revision=revision)
-            try:
-                answer = await self._link.call_whole(wire.TXN, document)
-            except EtcdFault as fault:
-                if fault.fault is not Fault.TOO_LONG or limit == 1:
-                    raise
-                limit = max(1, limit // 8)
-                left.extend(batch)
-                continue
+            document = wire.encode_read(batch, limit=PAGE_ENTRIES, revision=revision)
+            answer = await self._link.call_whole(api.TXN, document)
             revision = revision or wire.decode_header(answer).revision
             for page in wire.decode_read(answer, batch):
                 entries |= {entry.key: entry for entry in page.entries}
@@ -159,29 +153,29 @@ class EtcdStore:
     async def _follow(self, server: str, prefix: str, after: int) -> AsyncGenerator[Changes]:
         """The watch at one server, until that fails with EtcdFault or the store is closed."""
         reader = wire.WatchReader()
-        async with self._link.stream(server, wire.encode_watch(prefix, after)) as lines:
-            line = self._next(lines)
+        async with self._link.stream(server, wire.encode_watch(prefix, after)) as messages:
+            coming = self._next(messages)
             try:
                 while True:
                     had_begun = reader.header is not None
                     wait_s = self._link.timeout_s
                     if had_begun:
                         wait_s = max(_TICK_S, self._probe_s - self._link.silence_s(server))
-                    await asyncio.wait({line}, timeout=wait_s)
-                    if line.cancelled():
+                    await asyncio.wait({coming}, timeout=wait_s)
+                    if coming.cancelled():
                         return
-                    if not line.done():
+                    if not coming.done():
                         if not had_begun:
                             limit_s = self._link.timeout_s
                             raise EtcdFault(Fault.UNKNOWN, f"timed out after {limit_s:g} s")
                         if self._link.silence_s(server) >= self._probe_s:
                             await self._probe(server, prefix)
                         continue
-                    text = line.result()
-                    if text is None:
+                    message = coming.result()
+                    if message is None:
                         raise EtcdFault(Fault.UNKNOWN, "it ended the watch")
-                    line = self._next(lines, line)
-                    found = await self._decode(server, prefix, reader, text)
+                    coming = self._next(messages, coming)
+                    found = await self._decode(server, prefix, reader, message)
                     if not had_begun and reader.header is not None:
                         # A watch from the very revision that was compacted may lack the deletions
                         # in it (etcd issue 18089); one from a revision still to come would wait.
@@ -190,15 +184,15 @@ class EtcdStore:
                     for changes in found:
                         yield changes
             finally:
-                self._waiting.discard(line)
-                line.cancel()
-                await asyncio.wait({line})
+                self._waiting.discard(coming)
+                coming.cancel()
+                await asyncio.wait({coming})
 
     async def _decode(
-        self, server: str, prefix: str, reader: wire.WatchReader, text: bytes
+        self, server: str, prefix: str, reader: wire.WatchReader, message: bytes
     ) -> list[Changes]:
         try:
-            return reader.read(text)
+            return reader.read(message)
         except EtcdFault as fault:
             if fault.fault is not Fault.DENIED:
                 raise
@@ -210,20 +204,20 @@ class EtcdStore:
     async def _probe(self, server: str, prefix: str, revision: int = 0) -> None:
         """Raise EtcdFault unless the server answers, with a quorum, and has the revision."""
         probe = wire.encode_probe(prefix, revision)
-        await self._link.ask(server, wire.RANGE, probe, for_watch=True)
+        await self._link.ask(server, api.RANGE, probe, for_watch=True)
 
     def _next(
-        self, lines: AsyncIterator[bytes], done: "asyncio.Task[bytes | None] | None" = None
+        self, messages: AsyncIterator[bytes], done: "asyncio.Task[bytes | None] | None" = None
     ) -> "asyncio.Task[bytes | None]":
-        """Begin to read a line; as a task, since a read that is cancelled loses its connection."""
+        """Begin to read a message; as a task, for a read that is cancelled loses its connection."""
         self._waiting.discard(done) if done else None
-        task = asyncio.create_task(_line(lines))
+        task = asyncio.create_task(_message(messages))
         self._waiting.add(task)
         return task
 
 
-async def _line(lines: AsyncIterator[bytes]) -> bytes | None:
-    return await anext(lines, None)
+async def _message(messages: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(messages, None)
 
 
 def _translate(fault: EtcdFault, lease: str = "") -> Exception:

@@ -1,12 +1,8 @@
-"""What etcd's errors mean, whichever version gives them in whichever shape. No I/O."""
+"""What etcd's errors mean, whichever version gives them. No I/O."""
 
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
 
 from fleet.errors import FleetError
-
-Document = Mapping[str, Any]
 
 
 class Fault(StrEnum):
@@ -23,8 +19,6 @@ class Fault(StrEnum):
     NO_AUTH = "no auth"
     """A login was tried, and the cluster has no users."""
     DENIED = "denied"
-    TOO_LONG = "too long"
-    """The answer would be longer than the gateway passes on: ask for less at a time."""
     REFUSED = "refused"
 
 
@@ -35,9 +29,6 @@ class EtcdFault(FleetError):
         self.fault = fault
         super().__init__(words)
 
-
-# The one refusal that comes as plain text (etcd, auth/store.go and embed/serve.go).
-COMMON_NAME = "CommonName of client sending a request against gateway"
 
 # Fragments of etcd's error messages (api/v3rpc/rpctypes/error.go) with what they mean, and in
 # whose words; "" keeps etcd's own. The first that fits counts.
@@ -51,12 +42,11 @@ _MESSAGES: tuple[tuple[str, Fault, str], ...] = (
     ("authentication is not enabled", Fault.NO_AUTH, ""),
     ("authentication failed", Fault.DENIED, "it refuses this user or password"),
     (
-        COMMON_NAME,
+        "permission denied",
         Fault.DENIED,
-        "once it has users, its gateway takes no client certificate with a common name (CN): "
-        "issue one without",
+        "this user (etcd_username, else the common name of etcd_certfile) may not use the keys of "
+        "fleet there",
     ),
-    ("permission denied", Fault.DENIED, "this user may not use the keys of fleet there"),
     ("no leader", Fault.NOT_DONE, "no leader: the etcd cluster has lost its quorum"),
     ("too many requests", Fault.NOT_DONE, "it is overloaded"),
     ("database space exceeded", Fault.NOT_DONE, "its database is full: compact and defragment it"),
@@ -64,23 +54,11 @@ _MESSAGES: tuple[tuple[str, Fault, str], ...] = (
     ("not a primary lessor", Fault.UNKNOWN, "its leader changed in between"),
     ("request timed out", Fault.UNKNOWN, "it timed out: no quorum, or overloaded"),
     ("deadline exceeded", Fault.UNKNOWN, "it timed out: no quorum, or overloaded"),
-    ("message larger than max", Fault.TOO_LONG, ""),
+    ("message larger than max", Fault.REFUSED, ""),
     ("request is too large", Fault.REFUSED, ""),
 )
 # By gRPC code, where the message says nothing: unknown, deadline exceeded, ...
 _CODES = {5: Fault.REFUSED, 7: Fault.DENIED, 8: Fault.NOT_DONE, 16: Fault.TOKEN}
-
-
-def decode_fault(status: int, document: Document) -> EtcdFault:
-    """What an error answer means; the HTTP status is 200 for an error within a stream."""
-    inner = document.get("error")
-    source: Document = inner if isinstance(inner, dict) else document
-    message = str(source.get("message") or source.get("error") or "")
-    code = source.get("grpc_code", source.get("code", 0))
-    fallback = message or f"it answered HTTP status {status} without a reason"
-    if status == 404 and not document:
-        fallback = "it is not etcd 3.4 or newer, or has no gateway (--enable-grpc-gateway)"
-    return fault_of_message(message, code if isinstance(code, int) else 0, fallback)
 
 
 def fault_of_message(message: str, code: int, fallback: str) -> EtcdFault:
@@ -93,4 +71,4 @@ def fault_of_message(message: str, code: int, fallback: str) -> EtcdFault:
 
 def foreign_answer(what: str) -> EtcdFault:
     """The error for an answer that etcd would not give."""
-    return EtcdFault(Fault.UNKNOWN, f"its answer is not one of etcd's gateway: {what}")
+    return EtcdFault(Fault.UNKNOWN, f"its answer is not one of etcd's: {what}")

@@ -1,6 +1,6 @@
-"""The connection to etcd's gateway: servers and failover, time limits, logging in, TLS.
+"""The connection to etcd: servers and failover, time limits, logging in, TLS.
 
-It carries documents and knows nothing of keys. One request goes to one server after the other until
+It carries calls and knows nothing of keys. One request goes to one server after the other until
 one answers, but a request that must not be done twice goes no further once a server may have done
 it. Every wait is bounded: a member that is frozen, or cut off from its peers, holds a connection
 open and answers after seven seconds or never. What comes back is checked for being from the same
@@ -22,10 +22,13 @@ import urllib.parse
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 
 from fleet.errors import InvalidRequest, Unavailable
-from fleet.http.wire import HttpWire, NotConnected, Reply, Request, WireError
+from fleet.http.connections import NotConnected, WireError
+from fleet.http.grpc import Call, Foreign, GrpcWire, Refused
+from fleet.store import etcd_messages as api
 from fleet.store import etcd_wire as wire
 from fleet.store.connect import EtcdSettings
-from fleet.store.etcd_faults import COMMON_NAME, Document, EtcdFault, Fault, decode_fault
+from fleet.store.etcd_faults import EtcdFault, Fault, fault_of_message, foreign_answer
+from fleet.store.etcd_messages import Document, Message, Method
 from fleet.store.etcd_pulse import Pulse
 
 _log = logging.getLogger(__name__)
@@ -40,15 +43,13 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 )
-# By this header etcd tells what comes through its gateway from what is its own: without it, whoever
-# asks is taken for the common name of the server's own certificate (etcd, auth/store.go,
-# AuthInfoFromTLS).
-_ACCEPT = ("Accept", "*/*")
 # Faults that are no answer: the next server may know better.
 _NO_ANSWER = frozenset({Fault.NOT_DONE, Fault.UNKNOWN, Fault.DENIED, Fault.TOKEN})
 _LOST = (errno.EPIPE, errno.ECONNRESET)
 # Of these answers a member says by itself how far it is; the others come through the quorum.
-_LOCAL = frozenset({wire.KEEPALIVE, wire.WATCH, wire.AUTHENTICATE})
+_LOCAL = frozenset({api.KEEPALIVE, api.WATCH, api.AUTHENTICATE})
+# Without it a member that has lost its leader is silent on a watch for ever.
+_HAS_LEADER = ("hasleader", "true")
 
 
 class EtcdLink:
@@ -70,7 +71,7 @@ class EtcdLink:
         self._horizon = wire.Horizon()
         trust = trust_of(settings, self.servers)
         self._is_closed = False
-        self._whole: set[asyncio.Task[Document]] = set()
+        self._whole: set[asyncio.Task[Message]] = set()
         self._calls = self._wires(trust)
         self._watches = self._wires(trust)
 
@@ -92,7 +93,7 @@ class EtcdLink:
         if self.servers[self._current] == server:
             self._current = (self._current + 1) % len(self.servers)
 
-    async def call(self, path: str, document: Document, *, may_repeat: bool = True) -> Document:
+    async def call(self, method: Method, document: Document, *, may_repeat: bool = True) -> Message:
         """The answer of the first server that gives one.
 
         Raises Unavailable, which names the servers and their troubles, and EtcdFault for what etcd
@@ -104,7 +105,7 @@ class EtcdLink:
             async with asyncio.timeout(limit_s), self._turns:
                 for server in self.order():
                     try:
-                        return await self.ask(server, path, document)
+                        return await self.ask(server, method, document)
                     except EtcdFault as fault:
                         if fault.fault not in _NO_ANSWER:
                             raise
@@ -116,48 +117,50 @@ class EtcdLink:
             raise self.unavailable(tried | {"in all": f"timed out after {limit_s:g} s"}) from error
         raise self.unavailable(tried)
 
-    async def call_whole(self, path: str, document: Document) -> Document:
+    async def call_whole(self, method: Method, document: Document) -> Message:
         """As `call`, but the request goes on to its end if the caller is cancelled.
 
         Whoever hangs up on a transaction that only reads crashes an etcd 3.5.0 to 3.5.4 (etcd
         issue 14110).
         """
-        task = asyncio.create_task(self.call(path, document))
+        task = asyncio.create_task(self.call(method, document))
         self._whole.add(task)
         task.add_done_callback(self._whole.discard)
         return await asyncio.shield(task)
 
     async def ask(
-        self, server: str, path: str, document: Document, *, for_watch: bool = False
-    ) -> Document:
+        self, server: str, method: Method, document: Document, *, for_watch: bool = False
+    ) -> Message:
         """The answer of this server; raises EtcdFault, also if there is none."""
         wires = self._watches if for_watch else self._calls
         token = await self._authorize(wires, server)
         try:
-            return await self._post(wires, server, path, document)
+            return await self._ask(wires, server, method, document)
         except EtcdFault as fault:
             if fault.fault is not Fault.TOKEN or not self._settings.username:
                 raise
         self._forget(token)
         await self._authorize(wires, server)
-        return await self._post(wires, server, path, document)
+        return await self._ask(wires, server, method, document)
 
     @contextlib.asynccontextmanager
     async def stream(self, server: str, document: Document) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The lines of a watch; the iterator raises EtcdFault when the connection is lost."""
+        """The messages of a watch; the iterator raises EtcdFault when the connection is lost."""
         await self._authorize(self._watches, server)
-        # Without it a member that has lost its leader is silent for ever.
-        headers = (*self._headers(), ("Grpc-Metadata-hasleader", "true"))
-        request = _request(wire.WATCH, document, headers, silence_s=None)
+        call = Call(
+            path=api.WATCH.path,
+            message=api.WATCH.request(document),
+            metadata=(*self._metadata(), _HAS_LEADER),
+            is_open=True,
+            silence_s=None,
+        )
         try:
             async with contextlib.AsyncExitStack() as stack:
                 with _translated(self.timeout_s):
                     async with asyncio.timeout(self.timeout_s):
-                        exchange = self._watches[server].exchange(request)
-                        reply = await stack.enter_async_context(exchange)
-                        if reply.status != 200:
-                            raise await _refusal(reply, self.timeout_s)
-                yield _lines(reply, self.timeout_s)
+                        exchange = self._watches[server].exchange(call)
+                        messages = await stack.enter_async_context(exchange)
+                yield _translated_messages(messages, self.timeout_s)
         except EtcdFault as fault:
             if fault.fault is Fault.TOKEN:
                 self._forget(self._token)
@@ -178,32 +181,35 @@ class EtcdLink:
         for each in (*self._calls.values(), *self._watches.values()):
             await each.aclose()
 
-    async def _post(
-        self, wires: Mapping[str, HttpWire], server: str, path: str, document: Document
-    ) -> Document:
+    async def _ask(
+        self, wires: Mapping[str, GrpcWire], server: str, method: Method, document: Document
+    ) -> Message:
         floor = self._horizon.floor
         sent_s = asyncio.get_running_loop().time()
-        request = _request(path, document, self._headers(), silence_s=self.timeout_s)
+        call = Call(
+            path=method.path,
+            message=method.request(document),
+            metadata=self._metadata(),
+            silence_s=self.timeout_s,
+        )
         with _translated(self.timeout_s):
-            async with wires[server].exchange(request) as reply:
-                if reply.status != 200:
-                    raise await _refusal(reply, self.timeout_s)
-                content = await reply.whole()
-        answer = wire.decode_document(content)
-        if "error" in answer:
-            raise decode_fault(200, answer)
-        header = wire.decode_header(answer.get("result", answer))
+            async with wires[server].exchange(call) as messages:
+                found = [message async for message in messages]
+        if len(found) != 1:
+            raise foreign_answer(f"it consists of {len(found)} messages")
+        answer = wire.decode_answer(method, found[0])
+        header = wire.decode_header(answer)
         self._horizon.check_cluster(header)
-        if path not in _LOCAL:
+        if method not in _LOCAL:
             self._horizon.check(header, floor)
-        if path != wire.AUTHENTICATE:
+        if method is not api.AUTHENTICATE:
             self._pulse.beat(server, sent_s)
         return answer
 
-    def _headers(self) -> Sequence[tuple[str, str]]:
-        return [_ACCEPT, ("Authorization", self._token)] if self._token else [_ACCEPT]
+    def _metadata(self) -> Sequence[tuple[str, str]]:
+        return [("token", self._token)] if self._token else []
 
-    async def _authorize(self, wires: Mapping[str, HttpWire], server: str) -> str:
+    async def _authorize(self, wires: Mapping[str, GrpcWire], server: str) -> str:
         """Log in if that is wanted and has not been done; the token that is then used."""
         settings = self._settings
         if self.is_closed:
@@ -214,7 +220,7 @@ class EtcdLink:
             if not self._token:
                 login = wire.encode_login(settings.username, settings.password or "")
                 try:
-                    answer = await self._post(wires, server, wire.AUTHENTICATE, login)
+                    answer = await self._ask(wires, server, api.AUTHENTICATE, login)
                     self._token = wire.decode_login(answer)
                 except EtcdFault as fault:
                     if fault.fault is not Fault.NO_AUTH:
@@ -226,48 +232,32 @@ class EtcdLink:
         if self._token == token:
             self._token = ""
 
-    def _wires(self, trust: ssl.SSLContext) -> Mapping[str, HttpWire]:
+    def _wires(self, trust: ssl.SSLContext) -> Mapping[str, GrpcWire]:
         """Connections to each server, by its URL; no proxy meant for the web comes between."""
         return {
-            server: HttpWire(server, tls=trust, connect_s=self.timeout_s, options=_KEEPALIVE)
+            server: GrpcWire(server, tls=trust, connect_s=self.timeout_s, options=_KEEPALIVE)
             for server in self.servers
         }
 
 
-def _request(
-    path: str,
-    document: Document,
-    headers: Sequence[tuple[str, str]],
-    *,
-    silence_s: float | None,
-) -> Request:
-    content = wire.encode_document(document)
-    return Request(
-        method="POST", target=path, content=content, headers=headers, silence_s=silence_s
-    )
-
-
-async def _refusal(reply: Reply, timeout_s: float) -> EtcdFault:
-    async with asyncio.timeout(timeout_s):
-        content = await reply.whole()
-    try:
-        document = wire.decode_document(content)
-    except EtcdFault:
-        document = {"message": COMMON_NAME} if COMMON_NAME.encode() in content else {}
-    return decode_fault(reply.status, document)
-
-
-async def _lines(reply: Reply, timeout_s: float) -> AsyncGenerator[bytes, None]:
+async def _translated_messages(
+    messages: AsyncIterator[bytes], timeout_s: float
+) -> AsyncGenerator[bytes, None]:
     with _translated(timeout_s):
-        async for line in reply.lines():
-            yield line
+        async for message in messages:
+            yield message
 
 
 @contextlib.contextmanager
 def _translated(timeout_s: float) -> Iterator[None]:
-    """Within this, what goes wrong on a connection is a fault, in plain words."""
+    """Within this, what goes wrong with a call is a fault, in plain words."""
     try:
         yield
+    except Refused as refusal:
+        fallback = f"it answered with gRPC status {refusal.code} without a reason"
+        raise fault_of_message(refusal.words, refusal.code, fallback) from refusal
+    except Foreign as error:
+        raise foreign_answer(str(error)) from error
     except (WireError, TimeoutError) as error:
         fault = Fault.NOT_DONE if isinstance(error, NotConnected) else Fault.UNKNOWN
         raise EtcdFault(fault, _words(error, timeout_s)) from error
@@ -325,6 +315,7 @@ def trust_of(settings: EtcdSettings, servers: Sequence[str]) -> ssl.SSLContext:
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context = ssl.create_default_context(cafile=settings.cafile)
+        context.set_alpn_protocols(["h2"])
         context.minimum_version = ssl.TLSVersion.TLSv1_2
     except (OSError, ssl.SSLError) as error:
         raise InvalidRequest(f"etcd_cafile {settings.cafile}: {_file_words(error)}") from error

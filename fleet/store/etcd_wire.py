@@ -1,25 +1,15 @@
-"""The etcd v3 JSON gateway on the wire: requests as documents, answers as values. No I/O.
+"""etcd's v3 API on the wire: requests as documents, answers as values. No I/O.
 
-What the gateway does that one has to know: 64-bit numbers are strings and bytes are base64; a zero
-value is left out (no `kvs` when nothing was found, no `succeeded` when it is false, no `type` for a
-put); unknown fields are ignored in silence, so requests are only ever built here. Above all, what
-is not an answer of etcd is never taken for an empty one: every answer has to carry its header.
+What is not an answer of etcd is never taken for an empty one: in protobuf nothing at all is a
+message whose fields are all empty, so every answer has to carry its header.
 """
 
-import binascii
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fleet.store.etcd_faults import (
-    Document,
-    EtcdFault,
-    Fault,
-    decode_fault,
-    fault_of_message,
-    foreign_answer,
-)
+from fleet.store.etcd_faults import EtcdFault, Fault, fault_of_message, foreign_answer
+from fleet.store.etcd_messages import CREATE, DELETED, EQUAL, MOD, WATCH, Document, Message, Method
 from fleet.store.port import (
     Changes,
     Commit,
@@ -32,14 +22,8 @@ from fleet.store.port import (
     Put,
 )
 
-RANGE = "/v3/kv/range"
-TXN = "/v3/kv/txn"
-WATCH = "/v3/watch"
-GRANT = "/v3/lease/grant"
-KEEPALIVE = "/v3/lease/keepalive"
-REVOKE = "/v3/lease/revoke"
-TIME_TO_LIVE = "/v3/lease/timetolive"
-AUTHENTICATE = "/v3/auth/authenticate"
+# Numbers of leases are positive, and signed ones of 64 bits.
+_LAST_LEASE = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +105,10 @@ def encode_read(spans: Sequence[Span], *, limit: int, revision: int = 0) -> Docu
         "success": [
             {
                 "request_range": {
-                    "key": _text64(span.start),
-                    "range_end": _text64(span.end),
-                    "limit": str(limit),
-                    "revision": str(revision),
+                    "key": span.start,
+                    "range_end": span.end,
+                    "limit": limit,
+                    "revision": revision,
                 }
             }
             for span in spans
@@ -132,17 +116,16 @@ def encode_read(spans: Sequence[Span], *, limit: int, revision: int = 0) -> Docu
     }
 
 
-def decode_read(answer: Document, spans: Sequence[Span]) -> list[Page]:
+def decode_read(answer: Message, spans: Sequence[Span]) -> list[Page]:
     """The pages for the spans asked for; raises EtcdFault if these are not they."""
-    responses = answer.get("responses", [])
-    if len(responses) != len(spans) or not answer.get("succeeded"):
+    ranges = [
+        each.response_range
+        for each in answer.responses
+        if each.WhichOneof("choice") == "response_range"
+    ]
+    if not answer.succeeded or not len(spans) == len(ranges) == len(answer.responses):
         raise foreign_answer("it left out a part of the answer")
-    try:
-        return [
-            _page(span, part["response_range"]) for span, part in zip(spans, responses, strict=True)
-        ]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise foreign_answer(f"its keys cannot be read ({error!r})") from error
+    return [_page(span, found) for span, found in zip(spans, ranges, strict=True)]
 
 
 def encode_probe(prefix: str, revision: int = 0) -> Document:
@@ -151,28 +134,27 @@ def encode_probe(prefix: str, revision: int = 0) -> Document:
     It names one key, since a user may be permitted no others than those of the prefix.
     """
     return {
-        "key": _text64(span_of(prefix).start),
-        "limit": "1",
+        "key": span_of(prefix).start,
+        "limit": 1,
         "count_only": True,
-        "revision": str(revision),
+        "revision": revision,
     }
 
 
-def _page(span: Span, document: Document) -> Page:
-    entries = tuple(_entry(each) for each in document.get("kvs", ()))
-    if document.get("more") and entries:
+def _page(span: Span, found: Message) -> Page:
+    entries = tuple(_entry(each) for each in found.kvs)
+    if found.more and entries:
         return Page(entries, Span(_raw(entries[-1].key) + b"\0", span.end))
     return Page(entries, None)
 
 
-def _entry(document: Document) -> Entry:
-    lease = int(document.get("lease", 0))
+def _entry(found: Message) -> Entry:
     return Entry(
-        key=_key(document),
-        value=_bytes64(document.get("value", "")),
-        created=int(document["create_revision"]),
-        modified=int(document["mod_revision"]),
-        lease=LeaseId(str(lease)) if lease else None,
+        key=_key(found),
+        value=found.value,
+        created=found.create_revision,
+        modified=found.mod_revision,
+        lease=LeaseId(str(found.lease)) if found.lease else None,
     )
 
 
@@ -187,27 +169,23 @@ def encode_commit(guards: Sequence[Guard], operations: Sequence[Put | Delete]) -
     }
 
 
-def decode_commit(answer: Document) -> Commit:
-    return Commit(bool(answer.get("succeeded", False)), decode_header(answer).revision)
+def decode_commit(answer: Message) -> Commit:
+    return Commit(answer.succeeded, decode_header(answer).revision)
 
 
 def _compare(guard: Guard) -> Document:
-    key = _text64(_raw(guard.key))
+    compared = {"key": _raw(guard.key), "result": EQUAL}
     if guard.created is not None:
-        what = {"target": "CREATE", "create_revision": str(guard.created)}
-    else:
-        what = {"target": "MOD", "mod_revision": str(guard.modified)}
-    return {"key": key, "result": "EQUAL", **what}
+        return compared | {"target": CREATE, "create_revision": guard.created}
+    return compared | {"target": MOD, "mod_revision": guard.modified}
 
 
 def _operation(operation: Put | Delete) -> Document:
-    key = _text64(_raw(operation.key))
+    key = _raw(operation.key)
     if isinstance(operation, Delete):
         return {"request_delete_range": {"key": key}}
-    put = {"key": key, "value": _text64(operation.value)}
-    if operation.lease is not None:
-        put["lease"] = _lease_number(operation.lease)
-    return {"request_put": put}
+    lease = 0 if operation.lease is None else _lease_number(operation.lease)
+    return {"request_put": {"key": key, "value": operation.value, "lease": lease}}
 
 
 # Leases
@@ -215,14 +193,14 @@ def _operation(operation: Put | Delete) -> Document:
 
 def encode_grant(ttl_s: float) -> Document:
     """A lease of whole seconds, as etcd has them, and of its own choice of number."""
-    return {"TTL": str(max(1, math.ceil(ttl_s))), "ID": "0"}
+    return {"TTL": max(1, math.ceil(ttl_s)), "ID": 0}
 
 
-def decode_grant(answer: Document) -> LeaseId:
+def decode_grant(answer: Message) -> LeaseId:
     decode_header(answer)
-    if not int(answer.get("ID", 0)):
+    if not answer.ID:
         raise foreign_answer("it granted a lease without a number")
-    return LeaseId(str(answer["ID"]))
+    return LeaseId(str(answer.ID))
 
 
 def encode_lease(lease: LeaseId) -> Document:
@@ -230,28 +208,27 @@ def encode_lease(lease: LeaseId) -> Document:
     return {"ID": _lease_number(lease)}
 
 
-def decode_renewal(answer: Document, lease: LeaseId) -> None:
-    """Raises LeaseLost: etcd says so by leaving the time to live out, under HTTP status 200."""
-    result = answer.get("result", {})
-    decode_header(result)
-    if int(result.get("TTL", 0)) <= 0:
+def decode_renewal(answer: Message, lease: LeaseId) -> None:
+    """Raises LeaseLost: etcd says so by a time to live of nothing, and calls that no error."""
+    decode_header(answer)
+    if answer.TTL <= 0:
         raise lost_lease(lease)
 
 
-def decode_time_to_live(answer: Document) -> float:
+def decode_time_to_live(answer: Message) -> float:
     """Whole seconds, rounded down; of a lease that has ended etcd says -1."""
     decode_header(answer)
-    return float(max(0, int(answer.get("TTL", 0))))
+    return float(max(0, answer.TTL))
 
 
 def lost_lease(lease: LeaseId | str) -> LeaseLost:
     return LeaseLost(f"lease {lease} has ended, and its keys are gone with it")
 
 
-def _lease_number(lease: LeaseId) -> str:
-    if not lease.isdecimal():
+def _lease_number(lease: LeaseId) -> int:
+    if not lease.isdecimal() or int(lease) > _LAST_LEASE:
         raise lost_lease(lease)
-    return str(lease)
+    return int(lease)
 
 
 # Watching
@@ -261,61 +238,54 @@ def encode_watch(prefix: str, after: int) -> Document:
     span = span_of(prefix)
     return {
         "create_request": {
-            "key": _text64(span.start),
-            "range_end": _text64(span.end),
-            "start_revision": str(after + 1),
+            "key": span.start,
+            "range_end": span.end,
+            "start_revision": after + 1,
             "progress_notify": True,
-            # etcd would otherwise send a backlog beyond the gateway's limit in one piece.
+            # etcd would otherwise send a backlog in one piece, however long.
             "fragment": True,
         }
     }
 
 
 class WatchReader:
-    """Turns the lines of a watch into changes, each of one whole revision."""
+    """Turns the messages of a watch into changes, each of one whole revision."""
 
     def __init__(self) -> None:
-        self._pending: list[Document] = []
+        self._pending: list[Message] = []
         self.header: Header | None = None
         """Of the answer that said the watch had begun; None until then."""
 
-    def read(self, line: str | bytes) -> list[Changes]:
-        """The changes that the line completes; raises EtcdFault if it ends the watch."""
-        document = decode_document(line)
-        result = document.get("result")
-        if not isinstance(result, dict):
-            raise decode_fault(200, document)
-        header = decode_header(result)
-        if result.get("canceled"):
-            raise _cancelled(result)
-        if result.get("created"):
+    def read(self, data: bytes) -> list[Changes]:
+        """The changes that the message completes; raises EtcdFault if it ends the watch."""
+        answer = decode_answer(WATCH, data)
+        if answer.canceled:
+            raise _cancelled(answer)
+        header = decode_header(answer)
+        if answer.created:
             self.header = header
             return []
-        self._pending += result.get("events", ())
-        if result.get("fragment"):
+        self._pending += answer.events
+        if answer.fragment:
             return []
         events, self._pending = self._pending, []
-        try:
-            return _group(events) if events else [Changes(header.revision, ())]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise foreign_answer(f"its events cannot be read ({error!r})") from error
+        return _group(events) if events else [Changes(header.revision, ())]
 
 
-def _cancelled(result: Document) -> EtcdFault:
-    if int(result.get("compact_revision", 0)):
-        words = f"the revisions before {result['compact_revision']} are compacted"
+def _cancelled(answer: Message) -> EtcdFault:
+    if answer.compact_revision:
+        words = f"the revisions before {answer.compact_revision} are compacted"
         return EtcdFault(Fault.COMPACTED, words)
-    return fault_of_message(str(result.get("cancel_reason", "")), 0, "it ended the watch")
+    return fault_of_message(answer.cancel_reason, 0, "it ended the watch")
 
 
-def _group(events: Sequence[Document]) -> list[Changes]:
+def _group(events: Sequence[Message]) -> list[Changes]:
     """Events in order of revision, one Changes for each."""
     grouped: dict[int, list[Event]] = {}
     for each in events:
-        document = each["kv"]
-        entry = None if each.get("type") == "DELETE" else _entry(document)
-        event = Event(entry.key if entry else _key(document), entry)
-        grouped.setdefault(int(document["mod_revision"]), []).append(event)
+        entry = None if each.type == DELETED else _entry(each.kv)
+        event = Event(entry.key if entry else _key(each.kv), entry)
+        grouped.setdefault(each.kv.mod_revision, []).append(event)
     return [Changes(revision, tuple(found)) for revision, found in sorted(grouped.items())]
 
 
@@ -326,44 +296,32 @@ def encode_login(username: str, password: str) -> Document:
     return {"name": username, "password": password}
 
 
-def decode_login(answer: Document) -> str:
-    token = answer.get("token")
-    if not isinstance(token, str) or not token:
+def decode_login(answer: Message) -> str:
+    if not answer.token:
         raise foreign_answer("it gave no token")
-    return token
+    return str(answer.token)
 
 
 # Answers in general
 
 
-def encode_document(document: Document) -> bytes:
-    """The body of a request."""
-    return json.dumps(document, separators=(",", ":")).encode()
-
-
-def decode_document(text: str | bytes) -> Document:
-    """The JSON object; raises EtcdFault for anything else."""
+def decode_answer(method: Method, data: bytes) -> Message:
+    """The message; raises EtcdFault for what is none."""
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise foreign_answer("it is not JSON") from error
-    if not isinstance(document, dict):
-        raise foreign_answer("it is not a JSON object")
-    return document
+        return method.answer(data)
+    except ValueError as error:
+        raise foreign_answer("it is no message of protobuf's") from error
 
 
-def decode_header(answer: Document) -> Header:
+def decode_header(answer: Message) -> Header:
     """The header that every answer has; raises EtcdFault if it is missing."""
-    try:
-        header = answer["header"]
-        return Header(
-            str(header["cluster_id"]), int(header["revision"]), int(header.get("raft_term", 0))
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise foreign_answer("it has no header") from error
+    header = answer.header
+    if not (header.cluster_id and header.revision):
+        raise foreign_answer("it has no header")
+    return Header(str(header.cluster_id), header.revision, header.raft_term)
 
 
-# Bytes
+# Keys
 
 
 def _raw(key: str) -> bytes:
@@ -371,13 +329,6 @@ def _raw(key: str) -> bytes:
     return key.encode("utf-8", "surrogateescape")
 
 
-def _key(document: Document) -> str:
-    return _bytes64(document["key"]).decode("utf-8", "surrogateescape")
-
-
-def _text64(data: bytes) -> str:
-    return binascii.b2a_base64(data, newline=False).decode("ascii")
-
-
-def _bytes64(text: str) -> bytes:
-    return binascii.a2b_base64(text, strict_mode=True)
+def _key(found: Message) -> str:
+    key: bytes = found.key
+    return key.decode("utf-8", "surrogateescape")

@@ -157,6 +157,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, subject, where, authority in (
         ("server", "/CN=server", "IP:127.0.0.1", "ca"),
         ("client", "/CN=client", "DNS:client", "ca"),
+        ("stray", "/CN=stray", "DNS:client", "ca"),
         ("nameless", "/O=fleet", "DNS:client", "ca"),
         ("stranger", "/CN=stranger", "DNS:stranger", "other"),
         ("misnamed", "/CN=misnamed", "IP:10.9.9.9", "ca"),
@@ -280,8 +281,10 @@ RECIPE = re.compile(r"<!-- a test runs this -->\n```sh\n(.*?)```", re.DOTALL)
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
 
 
-@pytest.fixture
-def hardened(certificates: Path, tmp_path: Path) -> Iterator[EtcdCluster]:
+@pytest.fixture(params=["3.4", "3.5"])
+def hardened(
+    request: pytest.FixtureRequest, certificates: Path, tmp_path: Path
+) -> Iterator[EtcdCluster]:
     """An etcd with TLS, client certificates, and users as the page makes them."""
     files = {"cert": "client.pem", "key": "client.key", "cacert": "ca.pem"}
     (recipe,) = RECIPE.findall(PAGE.read_text())
@@ -290,7 +293,8 @@ def hardened(certificates: Path, tmp_path: Path) -> Iterator[EtcdCluster]:
         keyfile=certificates / "server.key",
         cafile=certificates / "ca.pem",
     )
-    with start_etcd(tmp_path, binary=DEBIAN_ETCD, tls=tls) as cluster:
+    binary = DEBIAN_ETCD if request.param == "3.4" else packaged_etcd()
+    with start_etcd(tmp_path, binary=binary, tls=tls) as cluster:
         environment = {f"ETCDCTL_{key.upper()}": str(certificates / files[key]) for key in files}
         environment |= {"ETCDCTL_ENDPOINTS": cluster.urls[0], "PATH": os.environ["PATH"]}
         environment |= {"ROOT_PASSWORD": "r", "FLEET_PASSWORD": USER["password"]}
@@ -311,16 +315,34 @@ async def test_recipe_of_the_page_gives_fleet_its_keys_and_no_others(
             with pytest.raises(Unavailable, match="may not use the keys of fleet"):
                 await act
     async with connected(hardened.urls, **settings) as store:
-        with pytest.raises(Unavailable, match="it asks for a user and a password"):
-            await store.read("/fleet/")
-    named = shown(certificates, "client", "ca")
-    async with connected(hardened.urls, **named, **USER) as store:
-        with pytest.raises(Unavailable, match="no client certificate with a common name"):
+        with pytest.raises(Unavailable, match="may not use the keys of fleet"):
             await store.read("/fleet/")
     del settings["certfile"], settings["keyfile"]
     async with connected(hardened.urls, **settings, **USER) as store:
         with pytest.raises(Unavailable, match=REFUSED):
             await store.read("/fleet/")
+
+
+async def test_user_may_be_the_common_name_of_the_certificate(
+    hardened: EtcdCluster, certificates: Path
+) -> None:
+    """`client` is a user of etcd, and `stray` is none; who has a password is who that says."""
+    for name, login, may in (
+        ("client", {}, True),
+        ("stray", {}, False),
+        ("stray", USER, True),
+        ("client", USER, True),
+    ):
+        settings = shown(certificates, name, "ca")
+        async with connected(hardened.urls, **settings, **login) as store:
+            if may:
+                revision = (await store.commit([], [Put("/fleet/a", b"1")])).revision
+                assert await next_key(store.watch("/fleet/", revision - 1)) == "/fleet/a"
+            else:
+                with pytest.raises(
+                    Unavailable, match=r"this user .* may not use the keys of fleet"
+                ):
+                    await store.read("/fleet/")
 
 
 @pytest.mark.parametrize("kind", ["READ", "WRITE"])

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.http.wire import Broken, HttpWire, NotConnected, Request, Silent
+from fleet.http.connections import Broken, NotConnected, Silent
+from fleet.http.wire import HttpWire, Request
 from tests.integration.authority import Authority
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -61,5 +61,7 @@ def test_what_is_imported_is_what_is_depended_on(project: dict[str, Any]) -> Non
         "click",
         "dbus_fast",
         "h11",
+        "h2",
+        "protobuf",
         "tabulate",
     }

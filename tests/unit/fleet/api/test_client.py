@@ -26,7 +26,8 @@ from fleet.errors import (
     Unavailable,
 )
 from fleet.hold import Hold, encode_hold
-from fleet.http.wire import Broken, NotConnected, Reply, Request, Silent, WireError
+from fleet.http.connections import Broken, NotConnected, Silent, WireError
+from fleet.http.wire import Reply, Request
 from fleet.keys import Keys
 from fleet.machine import Machine, MachineId
 from fleet.names import UnitName
