@@ -41,6 +41,11 @@ def receiver_port(frame: Frame) -> bytes:
     return frame[_PORTS + 2 : _PORTS + 4]
 
 
+def segment(frame: Frame) -> bytes:
+    """What TCP carries in it; the length of its own header stands in that (RFC 9293, 3.1)."""
+    return frame[_PORTS + 4 * (frame[_PORTS + 12] >> 4) :]
+
+
 @dataclass(slots=True)
 class Way:
     """One direction of a cable, and how bad it is; may be changed at any time.
