@@ -25,6 +25,11 @@ class Patience:
             return False
         return seen[1]
 
+    def end(self) -> None:
+        """Have patience with nobody any more: what is seen now has lasted."""
+        for unit, (condition, _) in tuple(self._seen.items()):
+            self._end(unit, condition)
+
     def forget(self, unit: UnitName) -> None:
         """The unit is in no condition that has to last."""
         self._seen.pop(unit, None)

@@ -15,6 +15,7 @@ from agent.patience import Patience
 from agent.publisher import Publisher
 from agent.report import (
     JOURNAL_LINES,
+    SETTLE_S,
     Trouble,
     has_failed,
     is_simple,
@@ -98,6 +99,8 @@ class Reporter:
         self._news = asyncio.Event()
         self._settling = Patience(self._touch_one)
         self._jobs = Patience(self._touch_one)
+        self._is_busy = False
+        self._calm: asyncio.TimerHandle | None = None
         self._journals: dict[UnitName, _Lines] = {}
         self._reading: dict[UnitName, asyncio.Task[None]] = {}
         self._readers = asyncio.Semaphore(READERS)
@@ -142,8 +145,20 @@ class Reporter:
                 self._health.drop(unit)
                 self._publisher.drop(unit)
             elif unit in states:
+                self._notice(look.jobs)
                 self._report_unit(look, states[unit])
         return len(touched)
+
+    def _notice(self, jobs: int) -> None:
+        """How many jobs are under way. Once none is, systemd gets to how its units fare at once,
+        so that a moment later all are believed."""
+        if self._is_busy is bool(jobs):
+            return
+        self._is_busy = bool(jobs)
+        if self._calm is not None:
+            self._calm.cancel()
+        loop = asyncio.get_running_loop()
+        self._calm = None if jobs else loop.call_later(SETTLE_S, self._settling.end)
 
     def _report_unit(self, look: Look, state: SystemdState) -> None:
         unit = state.unit

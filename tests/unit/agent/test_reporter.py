@@ -177,6 +177,23 @@ async def test_simple_service_is_believed_later_beside_many_starts(
         assert (before, desk.told) == ("", "active")
 
 
+async def test_simple_service_is_believed_a_moment_after_the_last_of_many_starts(
+    tmp_path: Path,
+) -> None:
+    """Whether the calm lasts is what counts: starts that begin anew keep systemd from it again."""
+    busy = Look(local=LAUNCHED, jobs=100)
+    desk = Desk(tmp_path, busy, FakeSystemd(own=KNOWN))
+    desk.systemd.set_state(UNIT, active="active")
+    async with desk.open() as reporter:
+        for jobs, for_s in ((100, 0.2), (0, 0.09), (100, 0.3), (0, 0.09)):
+            desk.look = replace(busy, jobs=jobs)
+            reporter.touch([UNIT])
+            await asyncio.sleep(for_s)
+            assert not desk.told
+        await asyncio.sleep(0.05)
+        assert desk.told == "active"
+
+
 async def test_simple_service_that_fails_beside_many_starts_is_never_told_of_as_active(
     tmp_path: Path,
 ) -> None:
