@@ -27,7 +27,13 @@ _DEFAULT_WINDOW_BYTES = 2**16 - 1
 # A flag whether the message is compressed, and its length.
 _PREFIX_BYTES = 5
 _OK = "0"
-_HTTP_1 = b"HTTP/"
+# RFC 9113, sections 4.1 and 6.8: length, type, flags and stream come before a frame's contents,
+# and those of GOAWAY begin with the last stream that is still answered, in 31 bits.
+_HEAD_BYTES = 9
+_GOAWAY = 7
+_STREAM_BITS = 2**31 - 1
+# What frames are at most, unless one allows for more.
+_FRAME_BYTES = 2**14
 
 
 class Foreign(WireError):
@@ -132,8 +138,8 @@ class _Talk:
         self._stream = 0
         self._told = bytearray()
         self._ending: dict[str, str] = {}
+        self._heard = bytearray()
         self._has_said_all = True
-        self._is_greeted = False
         self._is_leaving = False
         self.is_answered = True
 
@@ -210,29 +216,44 @@ class _Talk:
             data = await self.carrier.receive()
         if not data:
             raise ConnectionResetError("it was closed without an answer")
-        self._check_greeting(data)
         self._take(data)
-
-    def _check_greeting(self, data: bytes) -> None:
-        """Raise Foreign for a server of HTTP/1, whose first words h2 takes for half a frame."""
-        if not self._is_greeted and data.startswith(_HTTP_1):
-            raise Foreign("it speaks HTTP/1, and no gRPC")
-        self._is_greeted = True
 
     async def _flush(self, silence_s: float | None) -> None:
         """Send what there is to send; if nobody takes it, why may still be there to be read."""
-        data = self._http.data_to_send()
+        if not (data := self._http.data_to_send()):
+            return
         with contextlib.suppress(ConnectionError):
             async with asyncio.timeout(silence_s):
                 await self.carrier.send(data)
 
     def _take(self, data: bytes) -> None:
-        for event in self._http.receive_data(data):
-            if isinstance(event, h2.events.ConnectionTerminated):
-                self._is_leaving = True
-                self._give_up(was_taken=(event.last_stream_id or 0) >= self._stream)
-            elif getattr(event, "stream_id", None) == self._stream:
-                self._take_event(event)
+        self._heard += data
+        while frame := self._whole_frame():
+            if frame[3] == _GOAWAY:
+                self._take_leave(frame)
+                continue
+            for event in self._http.receive_data(frame):
+                if getattr(event, "stream_id", None) == self._stream:
+                    self._take_event(event)
+
+    def _whole_frame(self) -> bytes:
+        """The next frame, nothing if it has not come yet."""
+        length = int.from_bytes(self._heard[:3])
+        if length > _FRAME_BYTES:
+            raise Foreign("it does not speak HTTP/2, or in frames that nobody asked for")
+        end = _HEAD_BYTES + length
+        if len(self._heard) < end:
+            return b""
+        frame = bytes(self._heard[:end])
+        del self._heard[:end]
+        return frame
+
+    def _take_leave(self, frame: bytes) -> None:
+        """The server goes, and may still answer. h2 is not told: it would hear nothing after."""
+        self._is_leaving = True
+        last = int.from_bytes(frame[_HEAD_BYTES : _HEAD_BYTES + 4]) & _STREAM_BITS
+        if last < self._stream:
+            self._give_up(was_taken=False)
 
     def _take_event(self, event: h2.events.Event) -> None:
         match event:

@@ -48,6 +48,7 @@ _MESSAGES: tuple[tuple[str, Fault, str], ...] = (
         "fleet there",
     ),
     ("no leader", Fault.NOT_DONE, "no leader: the etcd cluster has lost its quorum"),
+    ("proposal dropped", Fault.NOT_DONE, "no leader: the etcd cluster is electing one"),
     ("too many requests", Fault.NOT_DONE, "it is overloaded"),
     ("database space exceeded", Fault.NOT_DONE, "its database is full: compact and defragment it"),
     ("leader changed", Fault.UNKNOWN, "its leader changed in between"),

@@ -88,6 +88,14 @@ class Peer:
         await self.say(stream, framed(message))
         await self.end(stream)
 
+    async def say_goodbye(self, *, last_stream: int) -> None:
+        """Take no call after that one; h2 is not told, since it would say nothing any more."""
+        await self.flush()
+        length, goaway, no_error = 8, b"\x07\x00", bytes(4)
+        head = length.to_bytes(3) + goaway + bytes(4)
+        self.writer.write(head + last_stream.to_bytes(4) + no_error)
+        await self.writer.drain()
+
     async def flush(self) -> None:
         self.writer.write(self.http.data_to_send())
         await self.writer.drain()

@@ -454,7 +454,7 @@ async def test_server_that_speaks_another_protocol_is_told_of() -> None:
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with connected([url]) as store:
-            with pytest.raises(Unavailable, match="it speaks HTTP/1, and no gRPC"):
+            with pytest.raises(Unavailable, match="it does not speak HTTP/2"):
                 await store.read("/a")
 
 

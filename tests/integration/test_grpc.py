@@ -132,7 +132,7 @@ async def ask_for_life(peer: Peer) -> None:
 
 
 async def say_goodbye(peer: Peer) -> None:
-    peer.http.close_connection()
+    await peer.say_goodbye(last_stream=1)
 
 
 async def end_it(peer: Peer) -> None:
@@ -237,8 +237,7 @@ async def refuse_stream(peer: Peer) -> None:
 
 async def leave_untaken(peer: Peer) -> None:
     await peer.asked()
-    peer.http.close_connection(last_stream_id=0)
-    await peer.flush()
+    await peer.say_goodbye(last_stream=0)
     await peer.reader.read()
 
 
@@ -258,9 +257,7 @@ async def give_up(peer: Peer) -> None:
 
 async def leave_in_it(peer: Peer) -> None:
     await peer.asked()
-    peer.http.close_connection()
-    await peer.flush()
-    await peer.reader.read()
+    await peer.say_goodbye(last_stream=1)
 
 
 async def hang_up(peer: Peer) -> None:
@@ -272,6 +269,28 @@ async def test_call_that_is_given_up_may_have_been_done(talk: Talk) -> None:
     async with a_wire(talk) as wire:
         with pytest.raises(Broken):
             await messages(wire, calling())
+
+
+async def test_server_that_leaves_may_still_answer() -> None:
+    """As etcd does that is asked to stop: first it takes no more, and then ends what it took."""
+    connections = 0
+
+    async def talk(peer: Peer) -> None:
+        nonlocal connections
+        connections += 1
+        asked = await peer.asked()
+        await peer.say_goodbye(last_stream=2**31 - 1)
+        peer.http.ping(b"12345678")
+        await peer.say(asked.stream, framed(asked.message)[:3])
+        await peer.say_goodbye(last_stream=asked.stream)
+        await peer.say(asked.stream, framed(asked.message)[3:])
+        await peer.end(asked.stream)
+        await peer.reader.read()
+
+    async with a_wire(talk) as wire:
+        for _ in range(2):
+            assert await messages(wire, calling()) == [b"x"]
+    assert connections == 2
 
 
 def saying(data: bytes, *, status: str = "200", ended: bool = True) -> Talk:

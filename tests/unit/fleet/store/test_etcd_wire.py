@@ -347,6 +347,7 @@ def test_watch_that_ends_says_why(data: bytes, fault: Fault, words: str) -> None
             id="still to come",
         ),
         pytest.param(14, "etcdserver: no leader", Fault.NOT_DONE, id="no leader"),
+        pytest.param(2, "raft proposal dropped", Fault.NOT_DONE, id="between two leaders"),
         pytest.param(2, "context deadline exceeded", Fault.UNKNOWN, id="deadline"),
         pytest.param(14, "etcdserver: request timed out", Fault.UNKNOWN, id="timeout"),
         pytest.param(14, "etcdserver: leader changed", Fault.UNKNOWN, id="election"),
