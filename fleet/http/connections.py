@@ -120,8 +120,7 @@ class Connections(Generic[_Talk]):
             connection = self._kept.pop()
             is_usable = False
             try:
-                unasked = await connection.carrier.unasked()
-                is_usable = unasked is None or connection.overhear(unasked)
+                is_usable = await _is_usable(connection)
             finally:
                 if not is_usable:
                     connection.carrier.close()
@@ -144,3 +143,11 @@ class Connections(Generic[_Talk]):
             port = self.url.port or (443 if self._tls else 80)
             connected = await connected_to(host, port, self._options)
         return await secured(connected, self._tls, host) if self._tls else Bare(connected)
+
+
+async def _is_usable(connection: Talk) -> bool:
+    """Whether it is free still, after all that was said on it since it was kept."""
+    while (unasked := await connection.carrier.unasked()) is not None:
+        if not connection.overhear(unasked):
+            return False
+    return True

@@ -79,6 +79,7 @@ class Echo:
             self.asked.append(asked)
             await peer.answer(asked.stream, asked.message)
             if then is not None:
+                await asyncio.sleep(0.01)  # the client has read its answer
                 await then(peer)
                 await peer.flush()
                 then = None
@@ -139,10 +140,18 @@ async def end_it(peer: Peer) -> None:
     peer.writer.close()
 
 
+async def ask_in_vain(peer: Peer) -> None:
+    await ask_for_life(peer)
+    await peer.flush()
+    await asyncio.sleep(0.02)
+    peer.writer.close()
+
+
 @pytest.mark.parametrize(
     ("then", "connections"),
     [
         pytest.param(ask_for_life, 1, id="it asked for a sign of life"),
+        pytest.param(ask_in_vain, 2, id="it asked for one in vain"),
         pytest.param(say_goodbye, 2, id="it takes no more calls"),
         pytest.param(end_it, 2, id="it was closed"),
     ],
