@@ -74,10 +74,16 @@ class Election:
     async def win(self) -> Term:
         """Wait for as long as it takes until this engine leads."""
         mirror = Mirror(self._registry.store, self._registry.keys.engine)
-        async with asyncio.TaskGroup() as tasks:
-            copying = tasks.create_task(mirror.run())
-            term = await self._campaign(mirror)
-            copying.cancel()
+        term: Term | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                copying = tasks.create_task(mirror.run())
+                term = await self._campaign(mirror)
+                copying.cancel()
+        except asyncio.CancelledError:
+            if term is not None:  # nobody would know of it, nor lead until its lease has ended
+                await self.resign(term)
+            raise
         return term
 
     async def _campaign(self, mirror: Mirror) -> Term:

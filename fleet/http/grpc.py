@@ -6,6 +6,7 @@ connection; here it is one at a time, as `Connections` says why.
 
 import asyncio
 import contextlib
+import logging
 import ssl
 import urllib.parse
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
@@ -19,6 +20,9 @@ import h2.settings
 
 from fleet.http.carrier import Carrier, SocketOptions
 from fleet.http.connections import Connections, NotConnected, WireError, broken
+
+# At DEBUG it tells each header as it goes, and with them the tokens by which servers know us.
+logging.getLogger("hpack").setLevel(logging.WARNING)
 
 # What the server may send before we have confirmed anything: all that HTTP/2 allows (RFC 9113,
 # section 6.9.1), since what is not read here yet waits in the system's buffers.

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -99,6 +100,14 @@ async def test_call_is_one_of_grpc() -> None:
         "content-type": "application/grpc",
         "token": "t",
     }
+
+
+async def test_metadata_reaches_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    call = Call(path="/a.B/C", message=b"x", metadata=[("token", "hunter2")], silence_s=5.0)
+    with caplog.at_level(logging.DEBUG):
+        async with a_wire(Echo()) as wire:
+            assert await messages(wire, call) == [b"x"]
+    assert "hunter2" not in caplog.text
 
 
 @pytest.mark.parametrize(

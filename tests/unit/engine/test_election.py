@@ -81,6 +81,21 @@ async def test_a_cancelled_engine_gives_its_key_back_and_leaves_nothing_running(
         assert cluster.store.watchers == 0
 
 
+@pytest.mark.parametrize("steps", range(1, 40))
+async def test_an_engine_that_is_stopped_while_it_is_elected_leaves_no_key_behind(
+    steps: int,
+) -> None:
+    """At whichever step of its event loop: nobody could lead until the lease has ended."""
+    async with scene("m1", engines=False) as cluster:
+        engine = Engine(cluster.registry, machine=MachineId("m1"), settings=SETTINGS)
+        running = asyncio.create_task(engine.run())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await engine.stop()
+        await running
+        assert (await cluster.registry.cluster()).leader is None
+
+
 async def test_an_idle_follower_watches_one_key_and_writes_nothing() -> None:
     async with scene("m1", engines=False) as cluster:
         cluster.add_engine("m1")
