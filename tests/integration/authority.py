@@ -1,6 +1,7 @@
 """Certificates for tests of TLS."""
 
 import datetime
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,16 @@ class Authority:
         constraints = x509.BasicConstraints(ca=True, path_length=None)
         certificate = self._sign(self._name, self._key, constraints)
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+    def server(self, host: str) -> ssl.SSLContext:
+        """What a server has that proves to be the host."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.issue(host))
+        return context
+
+    def client(self) -> ssl.SSLContext:
+        """What a client has that believes what is signed here."""
+        return ssl.create_default_context(cafile=str(self.file))
 
     def issue(
         self, host: str, *, organisations: Sequence[str] = (), valid_for_s: float = 3600.0

@@ -385,11 +385,8 @@ async def test_call_that_is_given_up_is_not_delivered_later(
             ends.put_nowait(False)
 
     authority = Authority(tmp_path, "authority")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*authority.issue("localhost"))
-    context.set_alpn_protocols(["h2"])
-    async with served(talk, tls=context if is_tls else None) as port:
-        trust = ssl.create_default_context(cafile=str(authority.file))
+    async with served(talk, tls=authority.server("localhost") if is_tls else None) as port:
+        trust = authority.client()
         scheme = "https" if is_tls else "http"
         wire = GrpcWire(f"{scheme}://localhost:{port}", tls=trust, connect_s=5.0)
         with contextlib.suppress(Silent):
@@ -401,10 +398,8 @@ async def test_call_that_is_given_up_is_not_delivered_later(
 async def test_kept_connection_with_tls_loses_nothing_that_came_in_between(tmp_path: Path) -> None:
     server = Echo(then=ask_for_life)
     authority = Authority(tmp_path, "authority")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*authority.issue("localhost"))
-    async with served(server, tls=context) as port:
-        trust = ssl.create_default_context(cafile=str(authority.file))
+    async with served(server, tls=authority.server("localhost")) as port:
+        trust = authority.client()
         wire = GrpcWire(f"https://localhost:{port}", tls=trust, connect_s=5.0)
         for _ in range(3):
             assert await messages(wire, calling()) == [b"x"]

@@ -359,11 +359,9 @@ async def test_request_that_is_given_up_is_not_delivered_later(
             ends.put_nowait(False)
 
     authority = Authority(tmp_path, "authority")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*authority.issue("localhost"))
-    async with served(talk, tls=context if is_tls else None) as listening:
+    async with served(talk, tls=authority.server("localhost") if is_tls else None) as listening:
         port = listening.sockets[0].getsockname()[1]
-        trust = ssl.create_default_context(cafile=str(authority.file)) if is_tls else None
+        trust = authority.client() if is_tls else None
         scheme = "https" if is_tls else "http"
         wire = HttpWire(f"{scheme}://localhost:{port}", tls=trust, connect_s=5.0)
         with contextlib.suppress(Silent):
@@ -398,11 +396,9 @@ async def test_connection_with_tls_is_kept_if_it_is_good(
     tmp_path: Path, server: Counted, connections: int
 ) -> None:
     authority = Authority(tmp_path, "authority")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*authority.issue("localhost"))
-    async with served(server, tls=context) as listening:
+    async with served(server, tls=authority.server("localhost")) as listening:
         port = listening.sockets[0].getsockname()[1]
-        trust = ssl.create_default_context(cafile=str(authority.file))
+        trust = authority.client()
         wire = HttpWire(f"https://localhost:{port}", tls=trust, connect_s=5.0)
         for _ in range(2):
             assert await whole(wire, asking()) == (200, b"ok")
