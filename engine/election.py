@@ -80,7 +80,7 @@ class Election:
                 copying = tasks.create_task(mirror.run())
                 term = await self._campaign(mirror)
                 copying.cancel()
-        except asyncio.CancelledError:
+        except BaseException:
             if term is not None:  # nobody would know of it, nor lead until its lease has ended
                 await self.resign(term)
             raise
